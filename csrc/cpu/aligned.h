@@ -1,0 +1,44 @@
+// A buffer aligned to a cache line, freed on every way out. Not initialised unless filled.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+#include <utility>
+
+namespace lead_fast {
+
+template <class T>
+class AlignedBuffer {
+  public:
+    AlignedBuffer() = default;
+    explicit AlignedBuffer(std::size_t size) : size_(size) {
+        const std::size_t bytes = (size * sizeof(T) + 63) / 64 * 64;
+        if (bytes == 0) return;
+        data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+        if (data_ == nullptr) throw std::bad_alloc();
+    }
+    AlignedBuffer(std::size_t size, T value) : AlignedBuffer(size) { fill(value); }
+    AlignedBuffer(AlignedBuffer&& other) noexcept
+        : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    AlignedBuffer& operator=(AlignedBuffer&& other) noexcept {
+        std::swap(data_, other.data_);
+        std::swap(size_, other.size_);
+        return *this;
+    }
+    ~AlignedBuffer() { std::free(data_); }
+
+    void fill(T value) { std::fill_n(data_, size_, value); }
+    T* data() { return data_; }
+    const T* data() const { return data_; }
+    std::size_t size() const { return size_; }
+    T& operator[](std::size_t i) { return data_[i]; }
+    const T& operator[](std::size_t i) const { return data_[i]; }
+
+  private:
+    T* data_ = nullptr;
+    std::size_t size_ = 0;
+};
+
+}  // namespace lead_fast

@@ -1,0 +1,34 @@
+// BLAS and LAPACK as SciPy exports them: the extension links none of its own.
+#pragma once
+
+#include <string>
+
+namespace lead_fast {
+
+using Gemm32 = void (*)(char* transa, char* transb, int* m, int* n, int* k, float* alpha, float* a,
+                        int* lda, float* b, int* ldb, float* beta, float* c, int* ldc);
+using Gemm64 = void (*)(char* transa, char* transb, int* m, int* n, int* k, double* alpha, double* a,
+                        int* lda, double* b, int* ldb, double* beta, double* c, int* ldc);
+using Syrk32 = void (*)(char* uplo, char* trans, int* n, int* k, float* alpha, float* a, int* lda,
+                        float* beta, float* c, int* ldc);
+using Syevd64 = void (*)(char* jobz, char* uplo, int* n, double* a, int* lda, double* w, double* work,
+                         int* lwork, int* iwork, int* liwork, int* info);
+
+struct Blas {
+    Gemm32 sgemm = nullptr;
+    Gemm64 dgemm = nullptr;
+    Syrk32 ssyrk = nullptr;
+    Syevd64 dsyevd = nullptr;
+};
+
+// Set once when the module is loaded.
+Blas& blas();
+
+// Row-major C (m, n) = A (m, k) op(B), with B (k, n), or (n, k) if transposed. Sizes below 2^31.
+void matmul(const float* a, const float* b, bool transpose_b, int m, int n, int k, float* c);
+void matmul(const double* a, const double* b, bool transpose_a, int m, int n, int k, double* c);
+
+// Row-major C (m, m) = A A^T, A (m, k); both triangles.
+void gram(const float* a, int m, int k, float* c);
+
+}  // namespace lead_fast

@@ -1,0 +1,63 @@
+// Batched symmetric eigenproblems: LAPACK's divide and conquer, one matrix per thread.
+
+#include "../eigh.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "blas.h"
+
+namespace lead_fast {
+namespace {
+
+struct Workspace {
+    std::vector<double> matrix, work;
+    std::vector<int> integers;
+};
+
+// Sizes of dsyevd's workspaces, from its documentation.
+void reserve(Workspace& w, std::int64_t n, bool vectors) {
+    w.matrix.resize(static_cast<std::size_t>(n * n));
+    w.work.resize(static_cast<std::size_t>(vectors ? 1 + 6 * n + 2 * n * n : 2 * n + 1));
+    w.integers.resize(static_cast<std::size_t>(vectors ? 3 + 5 * n : 1));
+}
+
+int solve(Workspace& w, const double* matrix, std::int64_t size, double* values, double* vectors) {
+    if (size == 0) return 0;
+    char job = vectors != nullptr ? 'V' : 'N', lower = 'L';
+    int n = static_cast<int>(size), info = 0;
+    int work = static_cast<int>(w.work.size()), integers = static_cast<int>(w.integers.size());
+    std::copy_n(matrix, size * size, w.matrix.data());
+    blas().dsyevd(&job, &lower, &n, w.matrix.data(), &n, values, w.work.data(), &work,
+                  w.integers.data(), &integers, &info);
+    if (info != 0 || vectors == nullptr) return info;
+    for (std::int64_t i = 0; i < size; ++i) {
+        for (std::int64_t j = 0; j < size; ++j) vectors[i * size + j] = w.matrix[j * size + i];
+    }
+    return 0;
+}
+
+}  // namespace
+
+std::int64_t eigh_batched(const double* const* matrices, const std::int64_t* sizes,
+                          std::int64_t count, int threads, double* const* values,
+                          double* const* vectors) {
+    const std::int64_t largest = count > 0 ? *std::max_element(sizes, sizes + count) : 0;
+    const int team = static_cast<int>(std::min<std::int64_t>(threads, std::max<std::int64_t>(count, 1)));
+    std::vector<Workspace> workspaces(team);  // allocated here: nothing may throw among the threads
+    for (Workspace& w : workspaces) reserve(w, largest, vectors != nullptr);
+    std::vector<int> info(count, 0);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
+    for (std::int64_t i = 0; i < count; ++i) {
+        info[i] = solve(workspaces[omp_get_thread_num()], matrices[i], sizes[i], values[i],
+                        vectors != nullptr ? vectors[i] : nullptr);
+    }
+    for (std::int64_t i = 0; i < count; ++i) {
+        if (info[i] != 0) return i;
+    }
+    return -1;
+}
+
+}  // namespace lead_fast

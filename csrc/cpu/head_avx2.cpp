@@ -1,0 +1,2 @@
+#define LEAD_FAST_ISA avx2
+#include "head.inl"

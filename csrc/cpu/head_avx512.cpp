@@ -1,0 +1,2 @@
+#define LEAD_FAST_ISA avx512
+#include "head.inl"

@@ -1,0 +1,2 @@
+#define LEAD_FAST_ISA baseline
+#include "head.inl"

@@ -1,0 +1,679 @@
+// The inner loops of every operation, written once on vectors of LEAD_FAST_WIDTH floats and compiled
+// once per instruction set (kernels_*.cpp). No standard library header may be included here: an
+// inline function compiled for AVX-512 could otherwise be the copy that the linker keeps for all.
+
+#include <math.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__F16C__)
+#include <immintrin.h>
+#endif
+
+#include "../half.h"
+#include "simd.h"
+
+namespace lead_fast {
+namespace LEAD_FAST_ISA {
+namespace {
+
+constexpr int W = LEAD_FAST_WIDTH;
+typedef float Vec __attribute__((vector_size(4 * LEAD_FAST_WIDTH)));
+typedef double Vec64 __attribute__((vector_size(4 * LEAD_FAST_WIDTH)));
+
+// The vector of a number type, and how many numbers it holds.
+template <class T>
+struct VectorOf;
+template <>
+struct VectorOf<float> {
+    typedef Vec type;
+    static constexpr int width = W;
+};
+template <>
+struct VectorOf<double> {
+    typedef Vec64 type;
+    static constexpr int width = W / 2;
+};
+
+template <class T>
+inline typename VectorOf<T>::type load(const T* p) {
+    typename VectorOf<T>::type v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+template <class T>
+inline void store(T* p, typename VectorOf<T>::type v) {
+    memcpy(p, &v, sizeof v);
+}
+
+template <class T>
+inline typename VectorOf<T>::type splat(T a) {
+    return a - typename VectorOf<T>::type{};
+}
+
+template <class T>
+inline T sum(typename VectorOf<T>::type v) {
+    T lane[VectorOf<T>::width];
+    store(lane, v);
+    for (int half = VectorOf<T>::width / 2; half > 0; half /= 2) {
+        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
+    }
+    return lane[0];
+}
+
+inline float sum(Vec v) { return sum<float>(v); }
+
+// ---- reading the caller's features ----------------------------------------------------------
+
+// float32 values of 16 consecutive half or bfloat16 numbers.
+inline void widen16(DType dtype, const uint16_t* src, float* dst) {
+    if (dtype == DType::float16) {
+#if defined(__F16C__)
+        for (int j = 0; j < 16; j += 8) {
+            __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(src + j));
+            _mm256_storeu_ps(dst + j, _mm256_cvtph_ps(half));
+        }
+#else
+        for (int j = 0; j < 16; ++j) dst[j] = from_half_bits(src[j]);
+#endif
+    } else {
+        for (int j = 0; j < 16; ++j) dst[j] = from_bfloat_bits(src[j]);
+    }
+}
+
+// Calls body(first, count, values) on successive pieces of at most 16 float32 values.
+template <class Body>
+inline void for_pieces(DType dtype, const uint16_t* src, int64_t d, Body body) {
+    float piece[16];
+    int64_t j = 0;
+    for (; j + 16 <= d; j += 16) {
+        widen16(dtype, src + j, piece);
+        body(j, 16, piece);
+    }
+    if (j < d) {
+        uint16_t rest[16] = {};
+        memcpy(rest, src + j, static_cast<size_t>(d - j) * 2);
+        widen16(dtype, rest, piece);
+        body(j, static_cast<int>(d - j), piece);
+    }
+}
+
+void map_row(DType dtype, const void* src, int64_t d, const double* centre,
+             const double* inverse_scale, const float* centre32, const float* inverse_scale32,
+             float* dst, int64_t padded_d) {
+    if (dtype == DType::float32) {
+        const float* x = static_cast<const float*>(src);
+        for (int64_t j = 0; j < d; ++j) dst[j] = (x[j] - centre32[j]) * inverse_scale32[j];
+    } else if (dtype == DType::float64) {
+        const double* x = static_cast<const double*>(src);
+        for (int64_t j = 0; j < d; ++j) {
+            dst[j] = static_cast<float>((x[j] - centre[j]) * inverse_scale[j]);
+        }
+    } else {
+        for_pieces(dtype, static_cast<const uint16_t*>(src), d,
+                   [&](int64_t j, int count, const float* x) {
+                       for (int i = 0; i < count; ++i) {
+                           dst[j + i] = (x[i] - centre32[j + i]) * inverse_scale32[j + i];
+                       }
+                   });
+    }
+    for (int64_t j = d; j < padded_d; ++j) dst[j] = 0.0f;
+}
+
+void map_row_exact(DType dtype, const void* src, int64_t d, const double* centre,
+                   const double* inverse_scale, double* dst, int64_t padded_d) {
+    if (dtype == DType::float32) {
+        const float* x = static_cast<const float*>(src);
+        for (int64_t j = 0; j < d; ++j) {
+            dst[j] = (static_cast<double>(x[j]) - centre[j]) * inverse_scale[j];
+        }
+    } else if (dtype == DType::float64) {
+        const double* x = static_cast<const double*>(src);
+        for (int64_t j = 0; j < d; ++j) dst[j] = (x[j] - centre[j]) * inverse_scale[j];
+    } else {
+        for_pieces(dtype, static_cast<const uint16_t*>(src), d,
+                   [&](int64_t j, int count, const float* x) {
+                       for (int i = 0; i < count; ++i) {
+                           const double value = static_cast<double>(x[i]);
+                           dst[j + i] = (value - centre[j + i]) * inverse_scale[j + i];
+                       }
+                   });
+    }
+    for (int64_t j = d; j < padded_d; ++j) dst[j] = 0.0;
+}
+
+void widen_row(DType dtype, const void* src, int64_t d, float* dst) {
+    if (dtype == DType::float32) {
+        memcpy(dst, src, static_cast<size_t>(d) * 4);
+    } else if (dtype == DType::float64) {
+        const double* x = static_cast<const double*>(src);
+        for (int64_t j = 0; j < d; ++j) dst[j] = static_cast<float>(x[j]);
+    } else {
+        for_pieces(dtype, static_cast<const uint16_t*>(src), d,
+                   [&](int64_t j, int count, const float* x) {
+                       memcpy(dst + j, x, static_cast<size_t>(count) * 4);
+                   });
+    }
+}
+
+template <class T>
+inline void add_moments(const T* x, int64_t first, int64_t count, const double* shift, double* sum,
+                        double* square) {
+    for (int64_t i = 0; i < count; ++i) {
+        double v = static_cast<double>(x[i]) - shift[first + i];
+        sum[first + i] += v;
+        square[first + i] += v * v;
+    }
+}
+
+void moments(DType dtype, const void* src, int64_t d, const double* shift, double* sum,
+             double* square) {
+    if (dtype == DType::float32) {
+        add_moments(static_cast<const float*>(src), 0, d, shift, sum, square);
+    } else if (dtype == DType::float64) {
+        add_moments(static_cast<const double*>(src), 0, d, shift, sum, square);
+    } else {
+        for_pieces(dtype, static_cast<const uint16_t*>(src), d,
+                   [&](int64_t j, int count, const float* x) {
+                       add_moments(x, j, count, shift, sum, square);
+                   });
+    }
+}
+
+// ---- small dense products -------------------------------------------------------------------
+// Register tiles of R rows by C classes: R * C accumulators, R + 1 registers for operands.
+
+template <class T, int R, int C>
+inline void dots_tile(const T* x, int64_t ldx, const T* w, int64_t ldw, int n, T* out, int64_t ldo) {
+    typedef typename VectorOf<T>::type V;
+    V acc[R][C] = {};
+    for (int j = 0; j < n; j += VectorOf<T>::width) {
+        V xv[R];
+        for (int r = 0; r < R; ++r) xv[r] = load(x + r * ldx + j);
+        for (int c = 0; c < C; ++c) {
+            const V wv = load(w + c * ldw + j);
+            for (int r = 0; r < R; ++r) acc[r][c] += xv[r] * wv;
+        }
+    }
+    for (int r = 0; r < R; ++r) {
+        for (int c = 0; c < C; ++c) out[r * ldo + c] = sum<T>(acc[r][c]);
+    }
+}
+
+constexpr int kRows = W == 16 ? 4 : 2;
+
+template <class T, int R>
+inline void dots_rows(const T* x, int64_t ldx, const T* w, int64_t ldw, int classes, int n, T* out,
+                      int64_t ldo) {
+    int c = 0;
+    for (; c + 5 <= classes; c += 5) dots_tile<T, R, 5>(x, ldx, w + c * ldw, ldw, n, out + c, ldo);
+    switch (classes - c) {
+        case 1: dots_tile<T, R, 1>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
+        case 2: dots_tile<T, R, 2>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
+        case 3: dots_tile<T, R, 3>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
+        case 4: dots_tile<T, R, 4>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
+        default: break;
+    }
+}
+
+template <class T>
+void dots(const T* x, int64_t ldx, int rows, const T* w, int64_t ldw, int classes, int n, T* out,
+          int64_t ldo) {
+    int r = 0;
+    for (; r + kRows <= rows; r += kRows) {
+        dots_rows<T, kRows>(x + r * ldx, ldx, w, ldw, classes, n, out + r * ldo, ldo);
+    }
+    for (; r < rows; ++r) dots_rows<T, 1>(x + r * ldx, ldx, w, ldw, classes, n, out + r * ldo, ldo);
+}
+
+// C classes by N vectors of columns stay in registers while the rows stream past.
+template <class T, int C, int N>
+inline void update_tile(T* w, int64_t ldw, const T* const* x, int rows, const T* coefficient,
+                        int64_t ldc, int j) {
+    typedef typename VectorOf<T>::type V;
+    constexpr int width = VectorOf<T>::width;
+    V acc[C][N];
+    for (int c = 0; c < C; ++c) {
+        for (int v = 0; v < N; ++v) acc[c][v] = load(w + c * ldw + j + v * width);
+    }
+    for (int r = 0; r < rows; ++r) {
+        V xv[N];
+        for (int v = 0; v < N; ++v) xv[v] = load(x[r] + j + v * width);
+        for (int c = 0; c < C; ++c) {
+            const V a = splat(coefficient[r * ldc + c]);
+            for (int v = 0; v < N; ++v) acc[c][v] += a * xv[v];
+        }
+    }
+    for (int c = 0; c < C; ++c) {
+        for (int v = 0; v < N; ++v) store(w + c * ldw + j + v * width, acc[c][v]);
+    }
+}
+
+template <class T, int C>
+inline void update_classes(T* w, int64_t ldw, const T* const* x, int rows, const T* coefficient,
+                           int64_t ldc, int n) {
+    constexpr int width = VectorOf<T>::width;
+    int j = 0;
+    for (; j + 2 * width <= n; j += 2 * width) {
+        update_tile<T, C, 2>(w, ldw, x, rows, coefficient, ldc, j);
+    }
+    for (; j < n; j += width) update_tile<T, C, 1>(w, ldw, x, rows, coefficient, ldc, j);
+}
+
+template <class T>
+void update(T* w, int64_t ldw, int classes, const T* const* x, int rows, const T* coefficient,
+            int64_t ldc, int n) {
+    int c = 0;
+    for (; c + 5 <= classes; c += 5) {
+        update_classes<T, 5>(w + c * ldw, ldw, x, rows, coefficient + c, ldc, n);
+    }
+    for (; c < classes; ++c) {
+        update_classes<T, 1>(w + c * ldw, ldw, x, rows, coefficient + c, ldc, n);
+    }
+}
+
+// One row against a list of classes.
+void dots_list(const float* x, const float* const* w, int count, int n, float* out) {
+    int c = 0;
+    for (; c + 4 <= count; c += 4) {
+        Vec acc[4] = {};
+        for (int j = 0; j < n; j += W) {
+            Vec xv = load(x + j);
+            for (int i = 0; i < 4; ++i) acc[i] += xv * load(w[c + i] + j);
+        }
+        for (int i = 0; i < 4; ++i) out[c + i] = sum(acc[i]);
+    }
+    for (; c < count; ++c) {
+        Vec acc[2] = {};
+        int j = 0;
+        for (; j + 2 * W <= n; j += 2 * W) {
+            acc[0] += load(x + j) * load(w[c] + j);
+            acc[1] += load(x + j + W) * load(w[c] + j + W);
+        }
+        if (j < n) acc[0] += load(x + j) * load(w[c] + j);
+        out[c] = sum(acc[0] + acc[1]);
+    }
+}
+
+// One class from a list of rows.
+void update_list(float* w, const float* const* x, const float* coefficient, int rows, int n) {
+    int j = 0;
+    for (; j + 4 * W <= n; j += 4 * W) {
+        Vec acc[4];
+        for (int v = 0; v < 4; ++v) acc[v] = load(w + j + v * W);
+        for (int r = 0; r < rows; ++r) {
+            Vec a = splat(coefficient[r]);
+            for (int v = 0; v < 4; ++v) acc[v] += a * load(x[r] + j + v * W);
+        }
+        for (int v = 0; v < 4; ++v) store(w + j + v * W, acc[v]);
+    }
+    for (; j < n; j += W) {
+        Vec acc = load(w + j);
+        for (int r = 0; r < rows; ++r) acc += splat(coefficient[r]) * load(x[r] + j);
+        store(w + j, acc);
+    }
+}
+
+double square_norm(const float* a, int64_t n) {
+    double total = 0.0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t j = 0; j < n; ++j) {
+        total += static_cast<double>(a[j]) * static_cast<double>(a[j]);
+    }
+    return total;
+}
+
+// ---- the dual sub-problem of one sample -------------------------------------------------------
+// alpha[k] >= 0 for k != y is the multiplier of the margin constraint of class k; the sample adds
+// (sum alpha) z to W_y and -alpha[k] z to W_k. With q = <z, z> + 1 and g_k = 1 - f_y + f_k, one
+// sample's optimum satisfies
+//   alpha_k = clip((G_k - a A) / d, 0, U),  A = sum_k alpha_k,  G_k = g_k + q (alpha_k + A) at entry,
+// with ww, hinge 1: d = a = q, U = C; ww, hinge 2: d = q + 1/(2C), a = q, U = inf;
+// cs, hinge 2: d = q, a = q + 1/(2C), U = inf; cs, hinge 1: d = a = q, U = inf and, where that gives
+// A > C, the threshold theta instead of a A that makes A = C.
+// The left side falls and the right side rises with A: one root. Newton's steps on this piecewise
+// linear equation, kept inside a bracket, end on the exact linear piece.
+
+struct Clip {
+    float slope_inverse;  // 1 / d
+    float upper;          // U
+};
+
+// Sum of clip((G_k - theta) / d, 0, U) over the classes, and how many are strictly inside.
+inline float clipped_sum(const float* G, int stride, float theta, Clip clip, float* inside) {
+    Vec total = {}, count = {};
+    const Vec zero = {}, upper = splat(clip.upper), one = splat(1.0f);
+    for (int k = 0; k < stride; k += W) {
+        Vec v = (load(G + k) - theta) * clip.slope_inverse;
+        auto positive = v > zero;
+        auto below = v < upper;
+        v = positive ? v : zero;
+        total += below ? v : upper;
+        Vec in = positive ? one : zero;
+        count += below ? in : zero;
+    }
+    *inside = sum(count);
+    return sum(total);
+}
+
+// Root of  clipped_sum(a * A) = A  (capped at `target` < 0: none), or of clipped_sum(theta) = target.
+inline float solve_total(const float* G, int stride, float a, Clip clip, float start) {
+    // h(A) = clipped_sum(a A) - A is strictly decreasing; h' = -(inside * a / d + 1).
+    float low = 0.0f, high = INFINITY, A = start;
+    for (int step = 0; step < 60; ++step) {
+        float inside;
+        float h = clipped_sum(G, stride, a * A, clip, &inside) - A;
+        if (h > 0.0f) {
+            low = A;
+        } else if (h < 0.0f) {
+            high = A;
+        } else {
+            return A;
+        }
+        float next = A + h / (inside * a * clip.slope_inverse + 1.0f);
+        if (!(next > low && next < high)) {
+            // At the resolution of float32 the step can fall on an end of the bracket: done.
+            if (!(high < INFINITY) || next == A) return next > low ? next : A;
+            float middle = 0.5f * (low + high);
+            if (!(middle > low && middle < high)) return A;
+            next = (fabsf(next - A) <= 4e-7f * A) ? A : middle;
+        }
+        if (fabsf(next - A) <= 1e-7f * A) return next;
+        A = next;
+    }
+    return A;
+}
+
+// theta with sum max(0, (G_k - theta) / d) = target; convex, so Newton from below never overshoots.
+inline float solve_threshold(const float* G, int stride, Clip clip, float target, float theta) {
+    for (int step = 0; step < 60; ++step) {
+        float inside;
+        float h = clipped_sum(G, stride, theta, clip, &inside) - target;
+        float next = theta + h / (inside * clip.slope_inverse);
+        if (!(next > theta + 1e-7f * fabsf(theta))) return next;
+        theta = next;
+    }
+    return theta;
+}
+
+struct Outcome {
+    bool moved;
+    float loss;       // of the margins met at entry, without the frozen pairs
+    float violation;  // largest change of a multiplier, in units of the gradient
+};
+
+inline float largest(Vec v) {
+    float lane[W];
+    store(lane, v);
+    float best = lane[0];
+    for (int i = 1; i < W; ++i) best = lane[i] > best ? lane[i] : best;
+    return best;
+}
+
+// All-in-one forms (ww, cs). change[k] becomes the change of the sample's coefficient in W_k.
+inline Outcome solve_sample(const DualBlock& b, const float* f, const float* frozen, float* alpha,
+                            float* change, float* slack, int label, float q) {
+    const int stride = b.stride;
+    const bool ww = b.form == SvmForm::weston_watkins;
+    const float fy = f[label];
+    const float half = b.hinge == 2 ? 0.5f / b.cost : 0.0f;
+    const float upper = ww && b.hinge == 1 ? b.cost : INFINITY;
+    const Vec zero = {}, top = splat(upper);
+    float* G = b.scratch;
+
+    // Padded classes have frozen = -inf, so G = -inf and their alpha stays 0.
+    Vec vtotal = {};
+    for (int k = 0; k < stride; k += W) {
+        store(G + k, load(f + k) + (1.0f - fy) + load(frozen + k));
+        vtotal += load(alpha + k);
+    }
+    const float A = sum(vtotal);
+    G[label] = -INFINITY;
+    Vec vsum = {}, vworst = {};
+    for (int k = 0; k < stride; k += W) {
+        Vec g = load(G + k);
+        Vec h = g > zero ? g : zero;
+        h = h < INFINITY ? h : zero;  // frozen at the upper bound
+        vsum += b.hinge == 2 ? h * h : h;
+        vworst = h > vworst ? h : vworst;
+    }
+    const float worst = largest(vworst);
+    Outcome out;
+    out.loss = ww ? sum(vsum) : b.hinge == 2 ? worst * worst : worst;
+    out.violation = 0.0f;
+    out.moved = false;
+    if (A == 0.0f && !(worst > 0.0f)) {  // satisfied with all multipliers at zero
+        for (int k = 0; k < stride; k += W) store(slack + k, load(G + k));
+        return out;
+    }
+    for (int k = 0; k < stride; k += W) {
+        store(G + k, load(G + k) + q * (load(alpha + k) + A));
+    }
+    const float d = ww ? q + half : q;
+    const Clip clip = {1.0f / d, upper};
+    const float a = ww ? q : q + half;
+    const float total = solve_total(G, stride, a, clip, A);
+    float theta = a * total;
+    if (!ww && b.hinge == 1 && total > b.cost) {
+        theta = solve_threshold(G, stride, clip, b.cost, theta);
+    }
+    Vec vmost = {}, vdelta = {};
+    for (int k = 0; k < stride; k += W) {
+        Vec g = load(G + k) - theta;
+        Vec v = g * clip.slope_inverse;
+        v = v > zero ? v : zero;
+        v = v < top ? v : top;
+        Vec delta = v - load(alpha + k);
+        store(slack + k, g - d * v);
+        store(alpha + k, v);
+        store(change + k, zero - delta);
+        vdelta += delta;
+        Vec size = delta > zero ? delta : zero - delta;
+        vmost = size > vmost ? size : vmost;
+    }
+    const float most = largest(vmost);
+    out.moved = most > 0.0f;
+    out.violation = most * d;
+    change[label] = sum(vdelta);
+    return out;
+}
+
+// One-vs-rest: the classes are independent; alpha[k] of class k, s = +1 for the label, else -1.
+inline Outcome solve_independent(const DualBlock& b, const float* f, const float* frozen,
+                                 float* alpha, float* change, float* slack, int label, float q) {
+    const float half = b.hinge == 2 ? 0.5f / b.cost : 0.0f;
+    const Vec zero = {}, top = splat(b.hinge == 1 ? b.cost : INFINITY);
+    const float d = q + half, inverse = 1.0f / d;
+    Vec vsum = {}, vmost = {};
+    float* sign = b.scratch;  // -1 everywhere but +1 at the label
+    sign[label] = 1.0f;
+    for (int k = 0; k < b.stride; k += W) {
+        Vec s = load(sign + k), al = load(alpha + k), fr = load(frozen + k);
+        Vec margin = 1.0f - s * load(f + k);
+        Vec h = margin > zero ? margin : zero;
+        h = fr == zero ? h : zero;
+        vsum += b.hinge == 2 ? h * h : h;
+        Vec v = al + (margin - half * al) * inverse;
+        v = v > zero ? v : zero;
+        v = v < top ? v : top;
+        v = fr == zero ? v : al;
+        Vec delta = v - al;
+        store(slack + k, margin - half * v - q * delta);
+        store(alpha + k, v);
+        store(change + k, s * delta);
+        Vec size = delta > zero ? delta : zero - delta;
+        // The classes are problems of their own: each has its own largest change.
+        Vec reach = load(b.violation + k);
+        size = size * d;
+        store(b.violation + k, size > reach ? size : reach);
+        vmost = size > vmost ? size : vmost;
+    }
+    sign[label] = -1.0f;
+    Outcome out;
+    out.loss = sum(vsum);
+    out.violation = largest(vmost);
+    out.moved = out.violation > 0.0f;
+    return out;
+}
+
+// Linear and quadratic-in-alpha terms of the dual: sum alpha - hinge 2: sum alpha^2 / (4C) for ww and
+// ovr, (sum alpha)^2 / (4C) for cs.
+inline double dual_terms(const DualBlock& b, const float* alpha) {
+    Vec total = {}, square = {};
+    for (int k = 0; k < b.stride; k += W) {
+        Vec al = load(alpha + k);
+        total += al;
+        square += al * al;
+    }
+    double A = sum(total);
+    if (b.hinge == 1) return A;
+    double S = b.form == SvmForm::crammer_singer ? A * A : static_cast<double>(sum(square));
+    return A - S / (4.0 * b.cost);
+}
+
+// A pair at a bound whose gradient points out of the box by more than anything moved in the last
+// sweep is not expected back soon: it is frozen (frozen = -inf at 0, +inf at the upper bound).
+inline float freeze(const DualBlock& b, const float* f, const float* slack, const float* before,
+                    const float* alpha, float* frozen, int label) {
+    const bool boxed = b.hinge == 1 && b.form != SvmForm::crammer_singer;
+    const bool independent = b.form == SvmForm::one_vs_rest;
+    float loss = 0.0f;
+    for (int k = 0; k < b.classes; ++k) {
+        if (frozen[k] != 0.0f || (k == label && !independent)) continue;
+        const float limit = b.threshold[k];
+        if (alpha[k] == 0.0f && before[k] == 0.0f && slack[k] < -limit) {
+            frozen[k] = -INFINITY;
+        } else if (boxed && alpha[k] == b.cost && before[k] == b.cost && slack[k] > limit) {
+            frozen[k] = INFINITY;
+            const float margin = !independent ? 1.0f - f[label] + f[k]
+                                 : k == label ? 1.0f - f[k]
+                                              : 1.0f + f[k];
+            loss += margin > 0.0f ? margin : 0.0f;
+        }
+    }
+    return loss;
+}
+
+void solve_block(DualBlock& b) {
+    const bool independent = b.form == SvmForm::one_vs_rest;
+    if (independent) {
+        for (int k = 0; k < b.stride; ++k) b.scratch[k] = -1.0f;
+    }
+    float* slack = b.scratch + b.stride;
+    float* before = b.scratch + 2 * b.stride;
+    b.dual_gain = 0.0;
+    for (int step = 0; step < b.rows; ++step) {
+        const int i = b.order[step];
+        const int64_t at = static_cast<int64_t>(i) * b.stride;
+        float* alpha = b.alpha + at;
+        float* change = b.change + at;
+        float* frozen = b.frozen + at;
+        const float* f = b.decision + at;
+        const float q = b.gram[static_cast<int64_t>(i) * b.gram_stride + i];
+        const double terms = dual_terms(b, alpha);
+        memcpy(before, alpha, static_cast<size_t>(b.stride) * 4);
+        Outcome out;
+        if (independent) {
+            out = solve_independent(b, f, frozen, alpha, change, slack, b.labels[i], q);
+        } else {
+            out = solve_sample(b, f, frozen, alpha, change, slack, b.labels[i], q);
+            if (out.violation > b.violation[0]) b.violation[0] = out.violation;
+        }
+        b.loss[i] = out.loss;
+        b.changed[i] = out.moved;
+        b.frozen_loss[i] = freeze(b, f, slack, before, alpha, frozen, b.labels[i]);
+        if (!out.moved) continue;
+        b.dual_gain += dual_terms(b, alpha) - terms;
+        // The samples still to come in this block see the change through the Gram matrix.
+        for (int later = step + 1; later < b.rows; ++later) {
+            const int r = b.order[later];
+            float* fr = b.decision + static_cast<int64_t>(r) * b.stride;
+            const float g = b.gram[static_cast<int64_t>(r) * b.gram_stride + i];
+            for (int k = 0; k < b.stride; k += W) {
+                store(fr + k, load(fr + k) + g * load(change + k));
+            }
+        }
+    }
+}
+
+// ---- element-wise parts of the kernel and of the evolution --------------------------------------
+
+void relu(float* z, const float* bias, int64_t n) {
+    for (int64_t j = 0; j < n; ++j) {
+        float v = z[j] + bias[j];
+        z[j] = v > 0.0f ? v : 0.0f;
+    }
+}
+
+void mask(float* signal, const float* source, const float* activation, int64_t n) {
+    for (int64_t j = 0; j < n; ++j) signal[j] = activation[j] > 0.0f ? source[j] : 0.0f;
+}
+
+// exp(x) for -inf <= x <= 0 to about 2 ulp; below -700 it is 0. 2^n r with |r| <= ln 2 / 2, and a
+// Taylor polynomial of degree 13 for r.
+inline double exp_nonpositive(double x) {
+    const double bounded = x > -700.0 ? x : -700.0;
+    const double magic = 0x1.8p52;  // adding it rounds to an integer, in the low bits
+    const double shifted = bounded * 1.4426950408889634074 + magic;
+    const double n = shifted - magic;
+    double r = bounded - n * 6.93147180369123816490e-01;
+    r -= n * 1.90821492927058770002e-10;
+    double p = 1.0 / 6227020800.0;
+    p = p * r + 1.0 / 479001600.0;
+    p = p * r + 1.0 / 39916800.0;
+    p = p * r + 1.0 / 3628800.0;
+    p = p * r + 1.0 / 362880.0;
+    p = p * r + 1.0 / 40320.0;
+    p = p * r + 1.0 / 5040.0;
+    p = p * r + 1.0 / 720.0;
+    p = p * r + 1.0 / 120.0;
+    p = p * r + 1.0 / 24.0;
+    p = p * r + 1.0 / 6.0;
+    p = p * r + 0.5;
+    p = p * r + 1.0;
+    p = p * r + 1.0;
+    int64_t bits;
+    memcpy(&bits, &shifted, 8);
+    bits = (bits + 1023) << 52;
+    double power;
+    memcpy(&power, &bits, 8);
+    return x > -700.0 ? p * power : 0.0;
+}
+
+double sum_exp(const double* p, int64_t n, double keep, double shift) {
+    double total = 0.0;
+    if (keep == 0.0) {  // 0 * -inf is no number: every finite entry counts exp(-shift)
+        for (int64_t j = 0; j < n; ++j) total += p[j] > -INFINITY ? exp_nonpositive(-shift) : 0.0;
+        return total;
+    }
+#pragma omp simd reduction(+ : total)
+    for (int64_t j = 0; j < n; ++j) total += exp_nonpositive(keep * p[j] - shift);
+    return total;
+}
+
+}  // namespace
+
+extern const Kernels table;
+const Kernels table = {
+    LEAD_FAST_ISA_NAME,
+    W,
+    map_row,
+    map_row_exact,
+    widen_row,
+    moments,
+    dots<float>,
+    update<float>,
+    dots<double>,
+    update<double>,
+    dots_list,
+    update_list,
+    solve_block,
+    square_norm,
+    relu,
+    mask,
+    sum_exp,
+};
+
+}  // namespace LEAD_FAST_ISA
+}  // namespace lead_fast

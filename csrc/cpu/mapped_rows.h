@@ -1,0 +1,102 @@
+// Rows of the caller's features seen through the map z = (x - centre) * inverse_scale, a chunk of
+// columns at a time. The mapped features exist only in the reader's tile.
+#pragma once
+
+#include <omp.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "../svm.h"
+#include "aligned.h"
+#include "simd.h"
+
+namespace lead_fast {
+
+constexpr int kChunk = 512;  // columns of a chunk; sums over chunks are taken in their order
+constexpr int kTileRows = 64;
+
+class MappedRows {
+  public:
+    MappedRows(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t n, ColumnMap map)
+        : x_(x), rows_(rows), n_(n), map_(map), centre32_(map.centre, map.centre + x.d),
+          inverse32_(map.inverse_scale, map.inverse_scale + x.d) {}
+
+    std::int64_t size() const { return n_; }
+    std::int64_t columns() const { return x_.d; }
+    int chunks() const { return static_cast<int>((x_.d + kChunk - 1) / kChunk); }
+    std::int64_t begin(int chunk) const { return static_cast<std::int64_t>(chunk) * kChunk; }
+    int width(int chunk) const {
+        return static_cast<int>(std::min<std::int64_t>(kChunk, x_.d - begin(chunk)));
+    }
+    int padded_width(int chunk) const { return static_cast<int>(padded(width(chunk))); }
+
+    // One chunk of row i into dst (padded_width(chunk)).
+    void read(std::int64_t i, int chunk, float* dst) const {
+        const std::int64_t j = begin(chunk);
+        kernels().map_row(x_.dtype, source(i, chunk), width(chunk), map_.centre + j,
+                          map_.inverse_scale + j, centre32_.data() + j, inverse32_.data() + j, dst,
+                          padded_width(chunk));
+    }
+
+    // The same in float64, for certificates.
+    void read(std::int64_t i, int chunk, double* dst) const {
+        const std::int64_t j = begin(chunk);
+        kernels().map_row_exact(x_.dtype, source(i, chunk), width(chunk), map_.centre + j,
+                                map_.inverse_scale + j, dst, padded_width(chunk));
+    }
+
+    void prefetch(std::int64_t i, int chunk) const {
+        const char* src = source(i, chunk);
+        const std::int64_t bytes = width(chunk) * static_cast<std::int64_t>(item_size(x_.dtype));
+        for (std::int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(src + b, 0, 2);
+    }
+
+  private:
+    const char* source(std::int64_t i, int chunk) const {
+        const void* row = x_.row(rows_ != nullptr ? rows_[i] : i);
+        return static_cast<const char*>(row) +
+               begin(chunk) * static_cast<std::int64_t>(item_size(x_.dtype));
+    }
+
+    FeatureMatrix x_;
+    const std::int64_t* rows_;
+    std::int64_t n_;
+    ColumnMap map_;
+    std::vector<float> centre32_, inverse32_;
+};
+
+// Calls visit(i, f) for every row with its decision values f (classes), in float64 throughout.
+// Blocks of rows go to threads in any order: visit may only write to places of row i.
+template <class Visit>
+void for_each_decision(const MappedRows& rows, int classes, const double* weights, std::int64_t ldw,
+                       const double* bias, int threads, Visit visit) {
+    constexpr int kRows = 32;
+    const std::int64_t blocks = (rows.size() + kRows - 1) / kRows;
+    const std::size_t cells = static_cast<std::size_t>(kRows) * classes;
+    std::vector<AlignedBuffer<double>> tiles, parts, sums;
+    for (int t = 0; t < threads; ++t) {  // allocated here: nothing may throw among the threads
+        tiles.emplace_back(static_cast<std::size_t>(kRows) * kChunk);
+        parts.emplace_back(cells);
+        sums.emplace_back(cells);
+    }
+#pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
+    for (std::int64_t block = 0; block < blocks; ++block) {
+        const int me = omp_get_thread_num();
+        double* tile = tiles[me].data();
+        double* part = parts[me].data();
+        double* f = sums[me].data();
+        const std::int64_t first = block * kRows;
+        const int count = static_cast<int>(std::min<std::int64_t>(kRows, rows.size() - first));
+        for (int r = 0; r < count; ++r) std::copy(bias, bias + classes, f + r * classes);
+        for (int chunk = 0; chunk < rows.chunks(); ++chunk) {
+            for (int r = 0; r < count; ++r) rows.read(first + r, chunk, tile + r * kChunk);
+            kernels().dots_exact(tile, kChunk, count, weights + rows.begin(chunk), ldw, classes,
+                                 rows.padded_width(chunk), part, classes);
+            for (std::int64_t i = 0; i < static_cast<std::int64_t>(count) * classes; ++i) f[i] += part[i];
+        }
+        for (int r = 0; r < count; ++r) visit(first + r, f + static_cast<std::int64_t>(r) * classes);
+    }
+}
+
+}  // namespace lead_fast

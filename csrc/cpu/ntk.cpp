@@ -1,0 +1,188 @@
+// The pseudo neural tangent kernel: forward, backward, and the contraction.
+//
+// Rows are cut into groups of a size that depends on their number only; each thread takes whole
+// groups through all layers with single-threaded products, so the result is the same for any number
+// of threads, and the scratch memory is that of one group per thread.
+
+#include "../ntk.h"
+
+#include <omp.h>
+
+#include <algorithm>
+#include <vector>
+
+#include "aligned.h"
+#include "blas.h"
+#include "simd.h"
+
+namespace lead_fast {
+namespace {
+
+// Large enough to amortise the packing of the weights in each product, small enough that two threads
+// have work with 10 classes of 64 samples.
+std::int64_t group_size(std::int64_t rows) { return rows <= 1280 ? 160 : 320; }
+
+// sum_k of the last layer's weights: what s_L = ones(K) becomes one layer below.
+std::vector<float> output_signal(const HeadView& head) {
+    const std::int64_t in = head.widths[head.layers - 1], out = head.widths[head.layers];
+    std::vector<float> signal(in);
+    const float* w = head.weights[head.layers - 1];
+    for (std::int64_t i = 0; i < in; ++i) {
+        double total = 0.0;
+        for (std::int64_t k = 0; k < out; ++k) total += w[i * out + k];
+        signal[i] = static_cast<float>(total);
+    }
+    return signal;
+}
+
+// Activations and signals of a group of rows, layer by layer.
+class Group {
+  public:
+    Group(const HeadView& head, const std::vector<float>& output_signal, std::int64_t capacity)
+        : head_(head), output_signal_(output_signal) {
+        for (int l = 0; l < head.layers; ++l) {
+            activation_.emplace_back(static_cast<std::size_t>(capacity * head.widths[l]));
+        }
+        for (int l = 1; l < head.layers; ++l) {
+            signal_.emplace_back(static_cast<std::size_t>(capacity * head.widths[l]));
+        }
+    }
+
+    void forward(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t count) {
+        count_ = count;
+        const std::int64_t d = head_.widths[0];
+        for (std::int64_t r = 0; r < count; ++r) {
+            kernels().widen_row(x.dtype, x.row(rows[r]), d, activation_[0].data() + r * d);
+        }
+        for (int l = 1; l < head_.layers; ++l) {  // the outputs themselves are not needed
+            const std::int64_t in = head_.widths[l - 1], out = head_.widths[l];
+            float* a = activation_[l].data();
+            matmul(activation_[l - 1].data(), head_.weights[l - 1], false, static_cast<int>(count),
+                   static_cast<int>(out), static_cast<int>(in), a);
+            for (std::int64_t r = 0; r < count; ++r) kernels().relu(a + r * out, head_.biases[l - 1], out);
+        }
+    }
+
+    void backward() {
+        for (int l = head_.layers - 1; l >= 1; --l) {
+            const std::int64_t width = head_.widths[l], above = head_.widths[l + 1];
+            float* s = signal_[l - 1].data();
+            const bool last = l == head_.layers - 1;
+            if (!last) {
+                matmul(signal_[l].data(), head_.weights[l], true, static_cast<int>(count_),
+                       static_cast<int>(width), static_cast<int>(above), s);
+            }
+            for (std::int64_t r = 0; r < count_; ++r) {
+                float* line = s + r * width;
+                kernels().mask(line, last ? output_signal_.data() : line,
+                               activation_[l].data() + r * width, width);
+            }
+        }
+    }
+
+    // a_l of row r; l = 0 .. layers - 1.
+    const float* activation(int l, std::int64_t r) const {
+        return activation_[l].data() + r * head_.widths[l];
+    }
+    // s_l of row r; l = 1 .. layers - 1 (s_layers is all ones).
+    const float* signal(int l, std::int64_t r) const {
+        return signal_[l - 1].data() + r * head_.widths[l];
+    }
+
+  private:
+    const HeadView& head_;
+    const std::vector<float>& output_signal_;
+    std::vector<AlignedBuffer<float>> activation_, signal_;
+    std::int64_t count_ = 0;
+};
+
+std::vector<Group> make_groups(const HeadView& head, const std::vector<float>& signal,
+                               std::int64_t capacity, int threads) {
+    std::vector<Group> groups;  // made before the threads start: nothing may throw among them
+    groups.reserve(threads);
+    for (int t = 0; t < threads; ++t) groups.emplace_back(head, signal, capacity);
+    return groups;
+}
+
+}  // namespace
+
+void ntk_diagonal(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t n_rows,
+                  const HeadView& head, int threads, double* diagonal) {
+    const std::int64_t size = std::min(group_size(n_rows), n_rows);
+    const std::int64_t count = size > 0 ? (n_rows + size - 1) / size : 0;
+    const int team = static_cast<int>(std::clamp<std::int64_t>(count, 1, threads));
+    const std::vector<float> signal = output_signal(head);
+    std::vector<Group> groups = make_groups(head, signal, size, team);
+    const double outputs = static_cast<double>(head.widths[head.layers]);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
+    for (std::int64_t g = 0; g < count; ++g) {
+        Group& group = groups[omp_get_thread_num()];
+        const std::int64_t first = g * size, rows_here = std::min(size, n_rows - first);
+        group.forward(x, rows + first, rows_here);
+        group.backward();
+        for (std::int64_t r = 0; r < rows_here; ++r) {
+            double total = 0.0;
+            for (int l = 1; l <= head.layers; ++l) {
+                const double a = kernels().square_norm(group.activation(l - 1, r), head.widths[l - 1]);
+                const double s = l == head.layers
+                                     ? outputs
+                                     : kernels().square_norm(group.signal(l, r), head.widths[l]);
+                total += (a + 1.0) * s;
+            }
+            diagonal[first + r] = total;
+        }
+    }
+}
+
+void ntk_kernels(const FeatureMatrix& x, const std::int64_t* rows, const std::int64_t* class_begin,
+                 int classes, const HeadView& head, int threads, double* const* phi) {
+    // Groups of whole classes; at least one class each.
+    const std::int64_t limit = group_size(class_begin[classes]);
+    std::vector<int> group_begin = {0};
+    std::int64_t largest_group = 0, largest_class = 0;
+    for (int c = 0; c < classes; ++c) {
+        largest_class = std::max(largest_class, class_begin[c + 1] - class_begin[c]);
+        const int start = group_begin.back();
+        if (c > start && class_begin[c + 1] - class_begin[start] > limit) group_begin.push_back(c);
+        largest_group = std::max(largest_group, class_begin[c + 1] - class_begin[group_begin.back()]);
+    }
+    group_begin.push_back(classes);
+    const int count = static_cast<int>(group_begin.size()) - 1;
+    const int team = std::clamp(count, 1, threads);
+    const std::vector<float> signal = output_signal(head);
+    std::vector<Group> groups = make_groups(head, signal, largest_group, team);
+    std::vector<AlignedBuffer<float>> products;
+    const std::size_t cells = static_cast<std::size_t>(largest_class * largest_class);
+    for (int t = 0; t < team; ++t) products.emplace_back(2 * cells);
+    const double outputs = static_cast<double>(head.widths[head.layers]);
+#pragma omp parallel for schedule(dynamic, 1) num_threads(team)
+    for (int g = 0; g < count; ++g) {
+        const int me = omp_get_thread_num();
+        Group& group = groups[me];
+        float* a = products[me].data();
+        float* s = a + cells;
+        const std::int64_t first = class_begin[group_begin[g]];
+        group.forward(x, rows + first, class_begin[group_begin[g + 1]] - first);
+        group.backward();
+        for (int c = group_begin[g]; c < group_begin[g + 1]; ++c) {
+            const std::int64_t at = class_begin[c] - first, m = class_begin[c + 1] - class_begin[c];
+            if (m == 0) continue;
+            double* const kernel = phi[c];
+            std::fill_n(kernel, m * m, 0.0);
+            for (int l = 1; l <= head.layers; ++l) {
+                gram(group.activation(l - 1, at), static_cast<int>(m),
+                     static_cast<int>(head.widths[l - 1]), a);
+                const bool last = l == head.layers;
+                if (!last) {
+                    gram(group.signal(l, at), static_cast<int>(m), static_cast<int>(head.widths[l]), s);
+                }
+                for (std::int64_t i = 0; i < m * m; ++i) {
+                    kernel[i] += (static_cast<double>(a[i]) + 1.0) *
+                              (last ? outputs : static_cast<double>(s[i]));
+                }
+            }
+        }
+    }
+}
+
+}  // namespace lead_fast

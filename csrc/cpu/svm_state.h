@@ -1,0 +1,67 @@
+// What the sweeps and the certificate of the dual solver share.
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "../svm.h"
+#include "aligned.h"
+#include "mapped_rows.h"
+
+namespace lead_fast {
+
+// splitmix64: the order of visits asks for no better random numbers than these.
+inline std::uint64_t mix(std::uint64_t x) {
+    x += 0x9e3779b97f4a7c15ull;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+    return x ^ (x >> 31);
+}
+
+template <class T>
+void shuffle(T* items, std::int64_t n, std::uint64_t seed) {
+    for (std::int64_t i = n - 1; i > 0; --i) {
+        seed = mix(seed);
+        std::swap(items[i], items[seed % static_cast<std::uint64_t>(i + 1)]);
+    }
+}
+
+struct SvmState {
+    SvmState(const MappedRows& mapped, const std::int32_t* class_numbers, int n_classes,
+             const SvmOptions& chosen);
+
+    const MappedRows& rows;
+    const std::int32_t* labels;
+    const SvmOptions& options;
+    const int classes;
+    const int stride;          // padded(classes)
+    const std::int64_t ldw;    // padded(columns)
+    const int block_size;      // rows per block
+    const std::int64_t blocks;
+
+    AlignedBuffer<float> weights;  // (classes, ldw), the sum of all changes so far
+    AlignedBuffer<float> average;  // the same, averaged over the last sweeps
+    std::vector<float> bias;       // (classes)
+    std::vector<float> average_bias;
+    AlignedBuffer<float> alpha;    // (n, classes)
+    std::vector<float> loss;         // (n) as met at the last visit, without frozen pairs
+    std::vector<float> frozen_loss;  // (n) of the pairs frozen at their upper bound, when frozen
+    std::vector<std::int8_t> frozen;    // (n, classes) -1, 0, +1: see DualBlock::frozen
+    std::vector<std::int32_t> awake;    // (n) pairs of the sample that are not frozen
+    std::vector<std::int64_t> sequence;  // (n) rows in the order in which blocks hold them
+    AlignedBuffer<float> gram;  // (blocks, block_size * (block_size + 1) / 2) lower triangles
+    bool gram_known = false;
+
+    double dual_terms = 0.0;  // of alpha, see dual_terms() of the kernels
+    double total_loss = 0.0;  // sum of loss
+
+    std::int64_t packed_block() const {
+        return static_cast<std::int64_t>(block_size) * (block_size + 1) / 2;
+    }
+};
+
+// Visits blocks until the gap estimated from what the visits met is at most `target`, or the pass
+// limit; returns the estimate. Throws Interrupted.
+double sweep(SvmState& state, double target, SvmReport& report);
+
+}  // namespace lead_fast

@@ -1,0 +1,323 @@
+"""The command line: ``lead-fast rank | score | tau | info``.
+
+Results go to stdout; messages, warnings and progress go to stderr, one line each. NumPy and the
+native core are imported by the commands that need them, so that ``--help`` does not wait for them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import warnings
+from pathlib import Path
+
+from ._text import name_list, one_line
+from ._version import __version__
+from .errors import InputError, LeadFastError
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
+_DEBUG = "LEAD_FAST_DEBUG"
+
+# Flags that are handed on to the metric, only where they are given: (flag, type, help). A metric
+# refuses options that it does not have.
+_METRIC_OPTIONS = (
+    ("--time", float, "evolution time in the paper's unit of 1e-6 (1)"),
+    ("--n-samples", int, "samples per class for the kernel (64)"),
+    ("--svm", str, "multi-class form of the SVM: ww, ovr or cs (ww)"),
+    ("--hinge", int, "power of the SVM's hinge loss: 1 or 2 (1)"),
+    ("--C", float, "weight of the SVM's loss (1)"),
+    ("--scale", str, "scaling of the features the SVM sees: unit, standard or none (unit)"),
+    ("--cross-fit", int, "initial logits out of this many folds, not from the fitted data (off)"),
+    ("--tol", float, "relative duality gap at which the SVM stops (1e-3)"),
+    ("--seed", int, "seed of the random head and of the choice of samples (0)"),
+)
+
+
+def main(argv=None):
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : list of str, optional
+        Arguments without the program's name; by default those of the process.
+
+    Returns
+    -------
+    int
+        Exit status: 0 if everything was scored, 1 if a model failed or something unforeseen
+        happened, 2 for wrong usage or input, 130 after Ctrl-C.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a file name need not be printable
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        arguments = _parser().parse_args(argv)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", UserWarning)
+            warnings.showwarning = _show_warning
+            return arguments.run(arguments)
+    except KeyboardInterrupt:
+        _say("error", "interrupted")
+        return EXIT_INTERRUPTED
+    except Exception as error:
+        if os.environ.get(_DEBUG):
+            raise
+        if isinstance(error, LeadFastError):
+            _say("error", one_line(error))
+            return EXIT_USAGE
+        _say("error", f"{type(error).__name__}: {one_line(error)} ({_DEBUG}=1 shows where)")
+        return EXIT_FAILED
+
+
+# Commands
+
+
+def _rank(arguments):
+    from .zoo.read import open_zoo, read_labels
+    from .zoo.run import rank_models
+
+    zoo = open_zoo(arguments.zoo, arguments.dataset)
+    truth = None if arguments.truth is None else _read_truth(arguments.truth, zoo.names)
+    out = None if arguments.out is None else _Output(arguments.out)
+    ranking = rank_models(
+        zoo,
+        None if arguments.labels is None else read_labels(arguments.labels),
+        arguments.metric,
+        device=arguments.device,
+        progress=None,
+        **_metric_options(arguments),
+    )
+    for model, error in ranking.failed.items():
+        _say("error", f"{model}: {error}")
+    if truth and len(ranking.scores.keys() & truth.keys()) < 2:
+        _say("warning", "no weighted tau: fewer than 2 models have a score and an accuracy")
+        truth = None
+
+    def result(as_json):
+        return _json(ranking.to_dict(truth)) if as_json else ranking.table(truth)
+
+    try:
+        if out:
+            out.write(result(arguments.json or out.is_json))
+    finally:
+        _print(result(arguments.json))
+    return EXIT_FAILED if ranking.failed else EXIT_OK
+
+
+def _score(arguments):
+    from .scorer import Scorer
+    from .zoo.formats import ARCHIVES
+    from .zoo.read import read_features, read_labels
+
+    label_file = arguments.features if arguments.labels is None else arguments.labels
+    if arguments.labels is None and not arguments.features.endswith(ARCHIVES):
+        raise InputError(f"{arguments.features} holds no labels; give a file of labels after it")
+    scorer = Scorer(
+        read_labels(label_file),
+        metric=arguments.metric,
+        device=arguments.device,
+        **_metric_options(arguments),
+    )
+    score = float(scorer(read_features(arguments.features)))
+    if arguments.json:
+        _print(_json({"metric": arguments.metric, "device": scorer.device, "score": score}))
+    else:
+        _print(repr(score))
+    return EXIT_OK
+
+
+def _tau(arguments):
+    from .evaluation import read_table
+    from .zoo.report import Ranking, tau_lines
+
+    scores = read_table(arguments.scores)
+    truth = _read_truth(arguments.truth, scores)
+    ranking = Ranking(((model, score, 0.0, None) for model, score in scores.items()), "", "")
+    if arguments.json:
+        _print(_json(ranking.to_dict(truth)["tau"]))
+    else:
+        _print("\n".join(tau_lines(ranking.tau(truth))))
+    return EXIT_OK
+
+
+def _info(arguments):
+    from . import build_info, metrics
+
+    info = {"version": __version__, "metrics": metrics.names(), **build_info()}
+    if arguments.json:
+        _print(_json(info))
+    else:
+        lines = (f"{key.replace('_', ' ')}: {_plain(value)}" for key, value in info.items())
+        _print("\n".join(lines))
+    return EXIT_OK
+
+
+# Arguments
+
+
+class _Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message):
+        _say("error", f"{one_line(message)} (see {self.prog} --help)")
+        raise SystemExit(EXIT_USAGE)
+
+
+def _parser():
+    parser = _Parser(
+        prog="lead-fast",
+        description="Rank pre-trained models by how well their features transfer to a data set.",
+        epilog="Exit status: 0 all scored, 1 some failed, 2 wrong usage or input, 130 interrupted.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"lead-fast {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
+
+    rank = _command(commands, "rank", _rank, "rank the models of a directory")
+    rank.add_argument(
+        "zoo", metavar="ZOO", help="directory of feature files, in any of the layouts"
+    )
+    _metric_arguments(rank)
+    rank.add_argument("--labels", metavar="FILE", help="labels for every model, not the zoo's own")
+    rank.add_argument("--dataset", help="which DATASET of MODEL_DATASET_feature.npy files")
+    rank.add_argument("--truth", metavar="TRUTH.json", help="{model: accuracy}; adds weighted tau")
+    rank.add_argument(
+        "--out", metavar="FILE", help="also write the result here (as JSON if FILE ends in .json)"
+    )
+
+    score = _command(commands, "score", _score, "score one model")
+    score.add_argument("features", metavar="FEATURES", help=".npy, .npz or .safetensors")
+    score.add_argument(
+        "labels",
+        metavar="LABELS",
+        nargs="?",
+        help=".npy, .npz, .safetensors or .txt; may be left out if FEATURES holds labels",
+    )
+    _metric_arguments(score)
+
+    tau = _command(commands, "tau", _tau, "compare scores with true accuracies")
+    tau.add_argument(
+        "scores", metavar="SCORES.json", help="{model: score}, or what rank --json printed"
+    )
+    tau.add_argument("truth", metavar="TRUTH.json", help="{model: accuracy}")
+
+    _command(commands, "info", _info, "say how this package was built and what it found")
+    return parser
+
+
+def _command(commands, name, run, summary):
+    parser = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+    parser.set_defaults(run=run)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser
+
+
+def _metric_arguments(parser):
+    parser.add_argument("--metric", default="lead", help="which metric (lead)")
+    parser.add_argument("--device", help="where to compute (where the features are)")
+    group = parser.add_argument_group("options of the metric")
+    for flag, kind, text in _METRIC_OPTIONS:
+        name = flag.removeprefix("--").replace("-", "_")
+        group.add_argument(
+            flag, type=kind, dest=f"option_{name}", default=None, metavar=name.upper(), help=text
+        )
+
+
+def _metric_options(arguments):
+    given = vars(arguments).items()
+    prefix = "option_"
+    return {
+        name.removeprefix(prefix): value
+        for name, value in given
+        if name.startswith(prefix) and value is not None
+    }
+
+
+# Files
+
+
+def _read_truth(path, models):
+    """The truth table, checked against the models; those that it leaves out are pointed out."""
+    from .evaluation import match_truth, read_table
+
+    truth = read_table(path)
+    _, unmatched = match_truth(models, truth, source=path)
+    if unmatched:
+        _say("warning", f"{path} has no accuracy for {name_list(unmatched)}; tau leaves them out")
+    return truth
+
+
+class _Output:
+    """A file written in one step at the end; whether that can work is checked at the start."""
+
+    def __init__(self, path):
+        self.path = Path(path).resolve()  # through a link, so that its target is replaced
+        self.is_json = self.path.suffix == ".json"
+        if self.path.exists() and not self.path.is_file():
+            raise InputError(f"--out {path}: is not a regular file")
+        if not self.path.parent.is_dir():
+            raise InputError(f"--out {path}: there is no directory {self.path.parent}")
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            raise InputError(f"--out {path}: cannot write to the directory {self.path.parent}")
+
+    def write(self, text):
+        """Write a temporary file beside `path` and rename it, so that no half file is ever seen."""
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        except OSError as error:
+            raise InputError(f"--out {self.path}: {error.strerror}") from error
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+# Text
+
+
+def _print(text):
+    """Print to stdout; a reader that has gone away is no error."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        _drop_stdout()
+    except OSError as error:
+        _drop_stdout()
+        raise InputError(f"cannot write to stdout: {error.strerror}") from error
+
+
+def _drop_stdout():
+    """Send what is still buffered nowhere, or the interpreter complains about it at exit."""
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
+def _say(kind, text):
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            print(f"lead-fast: {kind}: {text}", file=sys.stderr, flush=True)
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None):
+    _say("warning", one_line(message))
+
+
+def _json(value):
+    return json.dumps(value, indent=1, allow_nan=False)
+
+
+def _plain(value):
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_plain(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "none" if value is None else str(value)

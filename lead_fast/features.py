@@ -1,0 +1,147 @@
+"""Features as the native code reads them: the caller's own memory, whatever held it."""
+
+import numpy as np
+
+from .errors import DeviceError, InputError, InputTypeError
+
+NAMES = ("float16", "bfloat16", "float32", "float64")
+
+
+class Features:
+    """A matrix of features, of one row per sample, without a copy where that is possible.
+
+    Parameters
+    ----------
+    data : ndarray (N, D)
+        float16, float32 or float64; for bfloat16 the bits as uint16.
+    dtype : {"float16", "bfloat16", "float32", "float64"}
+        What the numbers are.
+
+    Raises
+    ------
+    InputTypeError
+        If ``data`` does not hold numbers of that type.
+    """
+
+    def __init__(self, data, dtype):
+        expected = np.dtype(np.uint16 if dtype == "bfloat16" else dtype)
+        if dtype not in NAMES or not isinstance(data, np.ndarray) or data.dtype != expected:
+            found = getattr(data, "dtype", type(data).__name__)
+            raise InputTypeError(f"features: expected an array of {expected} for {dtype}, not {found}")
+        self.data = data
+        self.dtype = dtype
+
+    @property
+    def shape(self):
+        return self.data.shape
+
+    def __repr__(self):
+        return f"Features(shape={self.shape}, dtype={self.dtype!r})"
+
+
+def _array(obj, name):
+    """The object's own memory as an ndarray, and its dtype's name if NumPy has none for it."""
+    if isinstance(obj, np.ndarray):
+        return obj, None
+    if hasattr(obj, "__cuda_array_interface__") or _on_gpu(obj):
+        raise DeviceError(
+            f"{name}: the array lives on a GPU and this build has no CUDA backend; move it to the CPU"
+        )
+    if type(obj).__module__.split(".")[0] == "torch":
+        return _tensor(obj, name)
+    if hasattr(obj, "toarray") and hasattr(obj, "nnz"):
+        raise InputTypeError(f"{name}: sparse matrices are not supported; pass .toarray()")
+    try:
+        if hasattr(obj, "__dlpack__") and not hasattr(obj, "__array__"):
+            return np.from_dlpack(obj), None
+        return np.asarray(obj), None
+    except (TypeError, ValueError, BufferError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputTypeError(f"{name}: cannot be read as an array ({reason})") from error
+
+
+def _on_gpu(obj):
+    device = getattr(obj, "__dlpack_device__", None)
+    if device is None:
+        return False
+    try:
+        return device()[0] not in (1, 3)  # kDLCPU, kDLCUDAHost
+    except Exception:
+        return False
+
+
+def _tensor(tensor, name):
+    import torch
+
+    if tensor.layout != torch.strided:
+        raise InputTypeError(f"{name}: {tensor.layout} tensors are not supported; pass .to_dense()")
+    tensor = tensor.detach()
+    if tensor.dtype == torch.bfloat16:
+        return tensor.view(torch.int16).numpy().view(np.uint16), "bfloat16"
+    return tensor.resolve_conj().resolve_neg().numpy(), None
+
+
+def as_features(obj, name="features"):
+    """Read any array-like as :class:`Features`.
+
+    Parameters
+    ----------
+    obj : array-like (N, D)
+        ndarray, memory map, CPU torch tensor, anything with ``__array__`` or DLPack, a nested
+        sequence, or :class:`Features`. float16, bfloat16, float32 and float64 are read where they
+        are; integers and booleans are converted. Any memory layout is accepted, but columns that
+        are not next to each other (Fortran order) cost a copy.
+    name : str
+        What to call it in messages.
+
+    Returns
+    -------
+    Features
+
+    Raises
+    ------
+    InputError, InputTypeError, DeviceError
+        Wrong shape or emptiness; a dtype that is no real number; memory of a GPU.
+    """
+    if isinstance(obj, Features):
+        data, dtype = obj.data, obj.dtype
+    else:
+        data, dtype = _array(obj, name)
+    if isinstance(data, np.ma.MaskedArray):
+        raise InputTypeError(f"{name}: masked arrays are not supported; fill or drop what is masked")
+    dtype = dtype or data.dtype.name
+    if dtype == "bfloat16" and data.dtype != np.uint16:  # the dtype of ml_dtypes and JAX
+        data = data.view(np.uint16)
+    if dtype not in NAMES:
+        kind = data.dtype.kind
+        if kind in "iub":
+            wide = data.dtype.itemsize > 2
+            data, dtype = data.astype(np.float64 if wide else np.float32), None
+        elif kind == "f":
+            data, dtype = data.astype(np.float64), None
+        else:
+            raise InputTypeError(
+                f"{name}: dtype {data.dtype} is not a real number; convert to float32 first"
+            )
+        dtype = data.dtype.name
+    if data.ndim != 2:
+        hint = "; pool or flatten each sample to one vector" if data.ndim > 2 else ""
+        raise InputError(
+            f"{name}: expected 2 dimensions (samples, width), got shape {data.shape}{hint}"
+        )
+    if 0 in data.shape:
+        raise InputError(f"{name}: empty, shape {data.shape}")
+    if not data.dtype.isnative:
+        data = data.astype(data.dtype.newbyteorder("="))
+    if (data.shape[1] > 1 and data.strides[1] != data.itemsize) or not data.flags.aligned:
+        data = np.ascontiguousarray(data)
+    return Features(np.asarray(data), dtype)
+
+
+def check_finite(non_finite, first, n, name="features"):
+    """Raise for ``non_finite`` rows of ``n`` that hold a NaN or an infinity."""
+    if non_finite:
+        raise InputError(
+            f"{name}: NaN or infinity in {non_finite} of {n} rows, first in row {first}; "
+            "remove or repair them"
+        )

@@ -1,0 +1,115 @@
+"""Labels of any integers or strings as class numbers."""
+
+import numpy as np
+
+from .errors import InputError, InputTypeError
+
+
+class Labels:
+    """Encoded labels.
+
+    Attributes
+    ----------
+    classes : ndarray (K,)
+        The sorted distinct labels.
+    codes : ndarray (N,) int32
+        The position of each sample's label in ``classes``.
+    """
+
+    def __init__(self, classes, codes):
+        self.classes = classes
+        self.codes = np.ascontiguousarray(codes, dtype=np.int32)
+
+    @property
+    def n(self):
+        return len(self.codes)
+
+    @property
+    def n_classes(self):
+        return len(self.classes)
+
+    def rows_by_class(self):
+        """Row numbers of each class, ascending: list of K int64 arrays."""
+        order = np.argsort(self.codes, kind="stable").astype(np.int64)
+        ends = np.cumsum(np.bincount(self.codes, minlength=self.n_classes))
+        return np.split(order, ends[:-1])
+
+
+def _plain(labels):
+    if type(labels).__module__.split(".")[0] == "torch":
+        labels = labels.detach().cpu().numpy()
+    try:
+        array = np.asarray(labels)
+    except ValueError as error:
+        raise InputTypeError("labels: not a sequence of integers or strings") from error
+    if array.ndim != 1:
+        raise InputError(f"labels: expected 1 dimension, got shape {array.shape}")
+    if array.dtype.kind in "iubUS":
+        return array
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            bad = ~np.isfinite(array)
+            raise InputError(
+                f"labels: NaN or infinity in {bad.sum()} of {len(array)}, first in row {bad.argmax()}"
+            )
+        whole = array.astype(np.int64)
+        if (whole != array).any():
+            raise InputError("labels: fractions are no class labels; pass integers or strings")
+        return whole
+    if array.dtype.kind == "O":
+        values = array.tolist()
+        if all(isinstance(v, str) for v in values):
+            return array.astype(str)
+        if all(isinstance(v, (int, np.integer)) for v in values):
+            return np.array(values)
+    if array.dtype.kind == "T":  # NumPy's variable-width strings
+        return array.astype(str)
+    raise InputTypeError(f"labels: dtype {array.dtype} is neither integers nor strings")
+
+
+def encode(labels, n=None, classes=None):
+    """Encode labels as class numbers.
+
+    Parameters
+    ----------
+    labels : array-like (N,)
+        Integers (also as whole floats), booleans, or strings.
+    n : int, optional
+        The number of samples they must belong to.
+    classes : array-like (K,), optional
+        The classes in their order; by default the sorted distinct labels.
+
+    Returns
+    -------
+    Labels
+
+    Raises
+    ------
+    InputError, InputTypeError
+        Wrong shape, length or type; a label outside ``classes``; fewer than two classes.
+    """
+    if isinstance(labels, Labels):
+        encoded = labels
+    else:
+        array = _plain(labels)
+        if len(array) == 0:
+            raise InputError("labels: empty")
+        if classes is None:
+            found, codes = np.unique(array, return_inverse=True)
+        else:
+            found = _plain(classes)
+            order = np.argsort(found, kind="stable")
+            place = np.searchsorted(found, array, sorter=order)
+            codes = order[np.minimum(place, len(found) - 1)]
+            strange = found[codes] != array
+            if strange.any():
+                row = int(strange.argmax())
+                raise InputError(f"labels: {array[row]!r} in row {row} is not among the classes")
+        encoded = Labels(found, codes)
+    if n is not None and encoded.n != n:
+        raise InputError(f"labels: {encoded.n} labels for {n} samples")
+    if encoded.n_classes < 2:
+        raise InputError(
+            f"labels: at least two classes are needed, found only {encoded.classes[0]!r}"
+        )
+    return encoded

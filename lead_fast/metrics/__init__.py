@@ -1,0 +1,41 @@
+"""The registry of metrics: one file per published metric, one class each.
+
+A metric is a class. ``Metric(labels, device=None, **options)`` checks its options and does what
+depends on the labels alone; calling the instance with features returns the score, higher is better.
+``device`` is the name of the device it works on, and ``upper_bound`` the largest score there is, or
+None.
+"""
+
+import importlib
+
+from ..errors import InputError, InputTypeError
+
+_HOME = {"lead": ("lead", "Lead")}
+
+
+def names():
+    """Return the names that ``metric=`` takes.
+
+    Examples
+    --------
+    >>> import lead_fast
+    >>> "lead" in lead_fast.metrics.names()
+    True
+    """
+    return list(_HOME)
+
+
+def get(name):
+    """Return the class of the metric called ``name``.
+
+    Raises
+    ------
+    InputError
+        If there is none, naming those that exist.
+    """
+    if not isinstance(name, str):
+        raise InputTypeError(f"metric: expected a name, got {type(name).__name__}")
+    if name not in _HOME:
+        raise InputError(f"metric: {name!r} does not exist; choose one of: {', '.join(names())}")
+    module, attribute = _HOME[name]
+    return getattr(importlib.import_module(f".{module}", __name__), attribute)

@@ -1,0 +1,122 @@
+"""The multi-class linear SVM: checks, scaling, and the native solver."""
+
+import dataclasses
+import warnings
+
+import numpy as np
+
+from . import backend
+from .errors import ConvergenceWarning, InputError
+from .features import check_finite
+from .options import choice, integer, real
+
+FORMS = ("ww", "ovr", "cs")  # in the order of SvmForm in csrc/svm.h
+SCALES = ("unit", "standard", "none")
+
+
+@dataclasses.dataclass(frozen=True)
+class SvmReport:
+    """How well an SVM was solved.
+
+    Attributes
+    ----------
+    primal, dual : float
+        Objective at the solution and its certified lower bound, in float64 over the original problem.
+    gap : float
+        (primal - dual) / primal.
+    passes : float
+        Effective passes over the data: pairs of sample and class visited / all pairs.
+    converged : bool
+        Whether gap <= tol.
+    """
+
+    primal: float
+    dual: float
+    gap: float
+    passes: float
+    converged: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class SvmOptions:
+    """Options of the solver, checked."""
+
+    svm: str = "ww"
+    hinge: int = 1
+    C: float = 1.0
+    scale: str = "unit"
+    tol: float = 1e-3
+    max_passes: int = 1000
+    seed: int = 0
+
+    def __post_init__(self):
+        choice("svm", self.svm, FORMS)
+        choice("hinge", self.hinge, (1, 2))
+        real("C", self.C, positive=True)
+        choice("scale", self.scale, SCALES)
+        real("tol", self.tol, positive=True)
+        integer("max_passes", self.max_passes, 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnMap:
+    """z = (x - centre) * inverse_scale, per column."""
+
+    centre: np.ndarray
+    inverse_scale: np.ndarray
+
+
+def column_map(x, scale, rows=None):
+    """The map of ``scale`` for the given rows; refuses rows that are not finite."""
+    found = backend.cpu().column_statistics(x.data, x.dtype, rows, backend.threads())
+    check_finite(found["non_finite"], found["first_non_finite"], x.shape[0])
+    mean, variance = found["mean"], found["variance"]
+    if not np.isfinite(variance).all():
+        raise InputError("features: so large that their squares overflow; rescale them")
+    if scale == "none":
+        return ColumnMap(np.zeros_like(mean), np.ones_like(mean))
+    if scale == "unit":
+        size = np.sqrt(variance.sum())
+        inverse = np.full_like(mean, 1.0 / size if size > 0.0 else 1.0)
+    else:
+        # A constant column has a variance of nothing but rounding.
+        spread = np.sqrt(variance)
+        constant = spread <= 1e-7 * np.abs(mean)
+        inverse = np.where(constant, 1.0, 1.0 / np.where(constant, 1.0, spread))
+    return ColumnMap(mean, inverse)
+
+
+def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False):
+    """Train on features (N, D) and class numbers; see :class:`lead_fast.MultiClassSVM`.
+
+    Returns
+    -------
+    weights : (K, D) float32
+        In the mapped space.
+    bias : (K,) float64
+    report : SvmReport
+    log_probability : (N,) float64
+        log soft-max of each sample's label at the solution, if asked for.
+    """
+    found = backend.cpu().svm_fit(
+        x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,
+        FORMS.index(options.svm), int(options.hinge), float(options.C), float(options.tol),
+        int(options.max_passes), options.seed, backend.threads(), log_probability,
+    )  # fmt: skip
+    report = SvmReport(*(found[k] for k in ("primal", "dual", "gap", "passes", "converged")))
+    if not report.converged:
+        warnings.warn(
+            f"the SVM stopped after {found['sweeps']} passes at a relative duality gap of "
+            f"{report.gap:.2g}, above tol={options.tol:g}; raise max_passes or tol",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+    return found["weights"], found["bias"], report, found["log_probability"]
+
+
+def label_log_probability(x, codes, n_classes, mapping, weights, bias, rows=None):
+    """log soft-max(W z + b)[label] of the given rows, (n,) float64."""
+    return backend.cpu().svm_label_log_probability(
+        x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,
+        weights, bias, backend.threads(),
+    )  # fmt: skip
