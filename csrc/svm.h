@@ -57,13 +57,13 @@ ColumnStatistics column_statistics(const FeatureMatrix& x, const std::int64_t* r
 // label_log_probability (n_rows), if not null: log soft-max(f)[label] at the returned weights.
 SvmReport svm_fit(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t n_rows,
                   const std::int32_t* labels, int classes, const ColumnMap& map,
-                  const SvmOptions& options, float* weights, double* bias,
+                  const SvmOptions& options, double* weights, double* bias,
                   double* label_log_probability);
 
 // log soft-max(W z + b)[label] of the given rows.
 void svm_label_log_probability(const FeatureMatrix& x, const std::int64_t* rows,
                                std::int64_t n_rows, const std::int32_t* labels, int classes,
-                               const ColumnMap& map, const float* weights, const double* bias,
+                               const ColumnMap& map, const double* weights, const double* bias,
                                int threads, double* label_log_probability);
 
 }  // namespace lead_fast

@@ -7,7 +7,12 @@ from .errors import InputError, InputTypeError
 
 
 def _check(name, kernel):
+    kernel = np.asarray(kernel)
+    if kernel.dtype.kind not in "fiub":
+        raise InputTypeError(f"kernels: that of class {name!r} has dtype {kernel.dtype}, not real numbers")
     kernel = np.ascontiguousarray(kernel, dtype=np.float64)
+    if 0 in kernel.shape:
+        raise InputError(f"kernels: that of class {name!r} is empty, shape {kernel.shape}")
     if kernel.ndim != 2 or kernel.shape[0] != kernel.shape[1]:
         raise InputError(f"kernels: that of class {name!r} is not square, shape {kernel.shape}")
     if not np.isfinite(kernel).all():

@@ -3,12 +3,26 @@
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, check_random_state, validate_data
+from sklearn.utils.validation import (
+    check_consistent_length,
+    check_is_fitted,
+    check_random_state,
+    column_or_1d,
+    validate_data,
+)
 
 from . import svm as solver
 from .errors import InputError
-from .features import as_features
+from .features import Features, as_features
 from .labels import Labels
+from .options import integer
+
+
+_DTYPES = (np.float32, np.float64, np.float16)
+
+
+def _is_bfloat16(X):
+    return isinstance(X, Features) or str(getattr(X, "dtype", "")).endswith("bfloat16")
 
 
 class MultiClassSVM(ClassifierMixin, BaseEstimator):
@@ -94,20 +108,18 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
         -------
         self
         """
-        if self.random_state is None or not isinstance(self.random_state, (int, np.integer)):
-            seed = int(check_random_state(self.random_state).randint(2**31))
+        if isinstance(self.random_state, (int, np.integer)):
+            seed = integer("random_state", self.random_state, 0, 2**64 - 1)
         else:
-            seed = int(self.random_state) % 2**64
+            seed = int(check_random_state(self.random_state).randint(2**31))
         options = solver.SvmOptions(
             self.svm, self.hinge, self.C, self.scale, self.tol, self.max_passes, seed
         )
-        dtypes = [np.float32, np.float64, np.float16]
-        X, y = validate_data(self, X, y, dtype=dtypes)
+        x, y = self._training_data(X, y)
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError("labels: at least two classes are needed, found one class")
-        x = as_features(X)
         labels = Labels(self.classes_, codes)
         mapping = solver.column_map(x, self.scale)
         weights, bias, report, _ = solver.fit(
@@ -124,10 +136,25 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
         self.n_iter_, self.converged_ = report.passes, report.converged
         return self
 
+    def _training_data(self, X, y):
+        if not _is_bfloat16(X):
+            # Finiteness is checked with the column statistics, which name the row.
+            X, y = validate_data(
+                self, X, y, dtype=_DTYPES, ensure_all_finite=False, estimator=self
+            )
+            return as_features(X, "X"), y
+        x = as_features(X, "X")  # NumPy, and so scikit-learn, has no bfloat16
+        y = column_or_1d(y, warn=True)
+        check_consistent_length(x.data, y)
+        self.n_features_in_ = x.shape[1]
+        return x, y
+
     def decision_function(self, X):
         """Decision values: (N, K), or (N,) for two classes."""
         check_is_fitted(self)
-        X = validate_data(self, X, dtype=[np.float64, np.float32, np.float16], reset=False)
+        if _is_bfloat16(X):
+            X = as_features(X, "X").to_float()
+        X = validate_data(self, X, dtype=_DTYPES, reset=False)
         values = X @ self.coef_.T + self.intercept_
         return values[:, 0] if values.shape[1] == 1 else values
 

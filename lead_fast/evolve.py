@@ -4,7 +4,7 @@ import numpy as np
 
 from . import backend
 from .errors import InputError
-from .features import as_features
+from .features import as_features, check_finite
 from .labels import encode
 from .options import choice, integer, real
 
@@ -27,12 +27,7 @@ def _prepare(initial, labels, rates, classes):
             f"initial: {p.shape[1]} columns for {encoded.n_classes} classes; "
             "pass classes= to name the class of each column"
         )
-    found = backend.cpu().column_statistics(p.data, p.dtype, None, backend.threads())
-    if found["non_finite"]:
-        raise InputError(
-            f"initial: NaN or infinity in {found['non_finite']} rows, "
-            f"first in row {found['first_non_finite']}"
-        )
+    check_finite(p, "initial")
     return p, encoded, check_rates(rates, encoded.n_classes)
 
 
@@ -154,9 +149,9 @@ def evolve_samples(initial, target, kernel, time=1.0, unit=1e-6):
     """
     from .eigh import spectrum
 
-    f = np.ascontiguousarray(as_features(initial, "initial").data, dtype=np.float64)
-    if not np.isfinite(f).all():
-        raise InputError("initial: NaN or infinity")
+    state = as_features(initial, "initial")
+    check_finite(state, "initial")
+    f = np.ascontiguousarray(state.to_float(), dtype=np.float64)
     targets = np.asarray(target)
     if targets.ndim == 0:
         targets = np.full(len(f), integer("target", targets.item(), 0, f.shape[1] - 1))

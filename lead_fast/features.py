@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from . import backend
 from .errors import DeviceError, InputError, InputTypeError
 
 NAMES = ("float16", "bfloat16", "float32", "float64")
@@ -34,6 +35,12 @@ class Features:
     @property
     def shape(self):
         return self.data.shape
+
+    def to_float(self):
+        """Values as a float array: the data itself, or a float32 copy of bfloat16."""
+        if self.dtype != "bfloat16":
+            return self.data
+        return (self.data.astype(np.uint32) << 16).view(np.float32)
 
     def __repr__(self):
         return f"Features(shape={self.shape}, dtype={self.dtype!r})"
@@ -127,7 +134,7 @@ def as_features(obj, name="features"):
     if data.ndim != 2:
         hint = "; pool or flatten each sample to one vector" if data.ndim > 2 else ""
         raise InputError(
-            f"{name}: expected 2 dimensions (samples, width), got shape {data.shape}{hint}"
+            f"{name}: expected 2 dimensions (samples, width), got {data.ndim}, shape {data.shape}{hint}"
         )
     if 0 in data.shape:
         raise InputError(f"{name}: empty, shape {data.shape}")
@@ -138,8 +145,14 @@ def as_features(obj, name="features"):
     return Features(np.asarray(data), dtype)
 
 
-def check_finite(non_finite, first, n, name="features"):
-    """Raise for ``non_finite`` rows of ``n`` that hold a NaN or an infinity."""
+def check_finite(x, name="features", found=None):
+    """Raise if any row holds a NaN or an infinity, with their count and the first.
+
+    ``found`` are the column statistics, if the caller has them already.
+    """
+    if found is None:
+        found = backend.cpu().column_statistics(x.data, x.dtype, None, backend.threads())
+    non_finite, first, n = found["non_finite"], found["first_non_finite"], x.shape[0]
     if non_finite:
         raise InputError(
             f"{name}: NaN or infinity in {non_finite} of {n} rows, first in row {first}; "

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from . import backend
-from .errors import InputError
+from .errors import InputError, InputTypeError
 from .options import integer
 from .options import seed as check_seed
 
@@ -82,8 +82,8 @@ def check_hidden(hidden):
     """Return the hidden widths as a tuple of positive ints."""
     try:
         widths = tuple(hidden)
-    except TypeError:
-        widths = (hidden,)
+    except TypeError as error:
+        raise InputTypeError(f"hidden: expected a sequence of widths, got {hidden!r}") from error
     return tuple(integer("hidden", width, 1) for width in widths)
 
 
@@ -101,8 +101,13 @@ def _check_layers(weights, biases):
 
 def layers(head, n_features):
     """Weights and biases of any head-like object as the native code takes them."""
-    weights = [np.ascontiguousarray(w, np.float32) for w in head.weights]
-    biases = [np.ascontiguousarray(b, np.float32) for b in head.biases]
+    try:
+        weights = [np.ascontiguousarray(w, np.float32) for w in head.weights]
+        biases = [np.ascontiguousarray(b, np.float32) for b in head.biases]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise InputTypeError(
+            f"head: expected an object with arrays in weights and biases, got {type(head).__name__}"
+        ) from error
     if not isinstance(head, Head):
         _check_layers(weights, biases)
     if weights[0].shape[0] != n_features:

@@ -67,7 +67,7 @@ def _plain(labels):
     raise InputTypeError(f"labels: dtype {array.dtype} is neither integers nor strings")
 
 
-def encode(labels, n=None, classes=None):
+def encode(labels, n=None, classes=None, fewest=2):
     """Encode labels as class numbers.
 
     Parameters
@@ -78,6 +78,8 @@ def encode(labels, n=None, classes=None):
         The number of samples they must belong to.
     classes : array-like (K,), optional
         The classes in their order; by default the sorted distinct labels.
+    fewest : int
+        How many classes there must be.
 
     Returns
     -------
@@ -86,14 +88,14 @@ def encode(labels, n=None, classes=None):
     Raises
     ------
     InputError, InputTypeError
-        Wrong shape, length or type; a label outside ``classes``; fewer than two classes.
+        Wrong shape, length or type; a label outside ``classes``; too few classes.
     """
     if isinstance(labels, Labels):
         encoded = labels
     else:
         array = _plain(labels)
         if len(array) == 0:
-            raise InputError("labels: empty")
+            raise InputError("labels: empty, 0 labels")
         if classes is None:
             found, codes = np.unique(array, return_inverse=True)
         else:
@@ -108,8 +110,8 @@ def encode(labels, n=None, classes=None):
         encoded = Labels(found, codes)
     if n is not None and encoded.n != n:
         raise InputError(f"labels: {encoded.n} labels for {n} samples")
-    if encoded.n_classes < 2:
+    if encoded.n_classes < fewest:
         raise InputError(
-            f"labels: at least two classes are needed, found only {encoded.classes[0]!r}"
+            f"labels: at least two classes are needed, found only {encoded.classes.tolist()[0]!r}"
         )
     return encoded

@@ -40,22 +40,21 @@ def sample_rows(labels, n_samples=64, seed=0):
     dict
         ``{class: (S,) int64}`` row numbers, ascending.
     """
-    encoded = encode(labels)
+    encoded = encode(labels, fewest=1)
     rows = choose_rows(encoded, integer("n_samples", n_samples, 1), check_seed(seed))
     return dict(zip(encoded.classes.tolist(), rows, strict=True))
 
 
 def _prepare(features, labels, head, n_samples, seed):
     x = as_features(features)
-    encoded = encode(labels, n=x.shape[0])
+    encoded = encode(labels, n=x.shape[0], fewest=1)
     rows = choose_rows(encoded, integer("n_samples", n_samples, 1), check_seed(seed))
     return x, encoded, rows, layers(head, x.shape[1])
 
 
 def _explain(x):
     """Why a kernel came out as NaN or infinity."""
-    found = backend.cpu().column_statistics(x.data, x.dtype, None, backend.threads())
-    check_finite(found["non_finite"], found["first_non_finite"], x.shape[0])
+    check_finite(x)
     raise InputError("features: so large that the kernel overflows float32; rescale them")
 
 

@@ -69,7 +69,7 @@ class ColumnMap:
 def column_map(x, scale, rows=None):
     """The map of ``scale`` for the given rows; refuses rows that are not finite."""
     found = backend.cpu().column_statistics(x.data, x.dtype, rows, backend.threads())
-    check_finite(found["non_finite"], found["first_non_finite"], x.shape[0])
+    check_finite(x, found=found)
     mean, variance = found["mean"], found["variance"]
     if not np.isfinite(variance).all():
         raise InputError("features: so large that their squares overflow; rescale them")
@@ -91,7 +91,7 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
 
     Returns
     -------
-    weights : (K, D) float32
+    weights : (K, D) float64
         In the mapped space.
     bias : (K,) float64
     report : SvmReport

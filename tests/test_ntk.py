@@ -101,6 +101,12 @@ def test_n_samples(n_samples):
     check_kernels(features, labels, head, n_samples=n_samples, seed=6)
 
 
+def test_one_class():
+    """Enough for a kernel, if not for a score."""
+    features, labels, head = case(9, (11,), (33,), seed=1)
+    check_kernels(features, labels, head)
+
+
 def test_many_more_classes_than_a_block():
     features, labels, head = case(6, (7,), (2,) * 301, seed=5)
     check_kernels(features, labels, head)
@@ -418,7 +424,6 @@ BAD = {
     "minus inf": (with_bad_value(-np.inf, [0]), TWO, HEAD, {}, ["1", "row 0"]),
     "label length": (GOOD, TWO[:-1], HEAD, {}, ["9", "10"]),
     "labels 2-D": (GOOD, TWO[:, None], HEAD, {}, ["label"]),
-    "one class": (GOOD, np.zeros(10, int), HEAD, {}, ["class"]),
     "no rows": (GOOD[:0], TWO[:0], HEAD, {}, ["empty"]),
     "no columns": (GOOD[:, :0], TWO, HEAD, {}, ["empty"]),
     "1-D": (GOOD[:, 0], TWO, HEAD, {}, ["features", "dimensions"]),

@@ -1,7 +1,6 @@
 // A buffer aligned to a cache line, freed on every way out. Not initialised unless filled.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <new>
@@ -29,7 +28,9 @@ class AlignedBuffer {
     }
     ~AlignedBuffer() { std::free(data_); }
 
-    void fill(T value) { std::fill_n(data_, size_, value); }
+    void fill(T value) {
+        for (std::size_t i = 0; i < size_; ++i) data_[i] = value;
+    }
     T* data() { return data_; }
     const T* data() const { return data_; }
     std::size_t size() const { return size_; }

@@ -15,7 +15,7 @@
 #include "../ntk.h"
 #include "../svm.h"
 #include "blas.h"
-#include "simd.h"
+#include "dispatch.h"
 
 namespace py = pybind11;
 using namespace lead_fast;
@@ -156,9 +156,9 @@ py::dict fit(const Array& x, const std::string& dtype, const py::object& rows, c
     options.seed = seed;
     options.threads = threads;
     options.interrupt.requested = signals_pending;
-    Dense<float> weights({static_cast<py::ssize_t>(classes), static_cast<py::ssize_t>(m.d)});
+    Dense<double> weights({static_cast<py::ssize_t>(classes), static_cast<py::ssize_t>(m.d)});
     Dense<double> bias(classes), log_probability(want_log_probability ? n : 0);
-    float* w = weights.mutable_data();
+    double* w = weights.mutable_data();
     double* b = bias.mutable_data();
     double* p = want_log_probability ? log_probability.mutable_data() : nullptr;
     SvmReport report;
@@ -192,7 +192,7 @@ Dense<double> label_log_probability(const Array& x, const std::string& dtype, co
     const std::int32_t* y = class_numbers(labels, n, classes, op);
     const ColumnMap map{checked<double>(centre, {m.d}, op, "centre"),
                         checked<double>(inverse_scale, {m.d}, op, "inverse_scale")};
-    const float* w = checked<float>(weights, {classes, m.d}, op, "weights");
+    const double* w = checked<double>(weights, {classes, m.d}, op, "weights");
     const double* b = checked<double>(bias, {classes}, op, "bias");
     Dense<double> out(n);
     double* p = out.mutable_data();

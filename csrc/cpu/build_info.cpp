@@ -4,7 +4,7 @@
 #include <pthread.h>
 
 #include "build_config.h"
-#include "simd.h"
+#include "dispatch.h"
 
 namespace lead_fast {
 namespace {

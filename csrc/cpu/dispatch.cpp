@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "simd.h"
+#include "dispatch.h"
 
 namespace lead_fast {
 namespace {

@@ -18,17 +18,25 @@ struct Workspace {
 };
 
 // Sizes of dsyevd's workspaces, from its documentation.
+std::int64_t work_size(std::int64_t n, bool vectors) {
+    if (n <= 1) return 1;
+    return vectors ? 1 + 6 * n + 2 * n * n : 2 * n + 1;
+}
+std::int64_t integer_size(std::int64_t n, bool vectors) { return vectors && n > 1 ? 3 + 5 * n : 1; }
+
 void reserve(Workspace& w, std::int64_t n, bool vectors) {
     w.matrix.resize(static_cast<std::size_t>(n * n));
-    w.work.resize(static_cast<std::size_t>(vectors ? 1 + 6 * n + 2 * n * n : 2 * n + 1));
-    w.integers.resize(static_cast<std::size_t>(vectors ? 3 + 5 * n : 1));
+    w.work.resize(static_cast<std::size_t>(work_size(n, vectors)));
+    w.integers.resize(static_cast<std::size_t>(integer_size(n, vectors)));
 }
 
 int solve(Workspace& w, const double* matrix, std::int64_t size, double* values, double* vectors) {
     if (size == 0) return 0;
     char job = vectors != nullptr ? 'V' : 'N', lower = 'L';
     int n = static_cast<int>(size), info = 0;
-    int work = static_cast<int>(w.work.size()), integers = static_cast<int>(w.integers.size());
+    // LAPACK blocks its work by the space it is told of: tell each matrix its own, not the batch's.
+    int work = static_cast<int>(work_size(size, vectors != nullptr));
+    int integers = static_cast<int>(integer_size(size, vectors != nullptr));
     std::copy_n(matrix, size * size, w.matrix.data());
     blas().dsyevd(&job, &lower, &n, w.matrix.data(), &n, values, w.work.data(), &work,
                   w.integers.data(), &integers, &info);

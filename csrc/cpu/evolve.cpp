@@ -13,7 +13,7 @@
 
 #include "../half.h"
 #include "blas.h"
-#include "simd.h"
+#include "dispatch.h"
 
 namespace lead_fast {
 namespace {

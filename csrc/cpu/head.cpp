@@ -7,7 +7,7 @@
 
 #include "../philox.h"
 #include "head_kernels.h"
-#include "simd.h"
+#include "dispatch.h"
 
 namespace lead_fast {
 namespace {

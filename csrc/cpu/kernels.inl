@@ -62,7 +62,6 @@ inline T sum(typename VectorOf<T>::type v) {
     return lane[0];
 }
 
-inline float sum(Vec v) { return sum<float>(v); }
 
 // ---- reading the caller's features ----------------------------------------------------------
 
@@ -99,12 +98,19 @@ inline void for_pieces(DType dtype, const uint16_t* src, int64_t d, Body body) {
     }
 }
 
-void map_row(DType dtype, const void* src, int64_t d, const double* centre,
-             const double* inverse_scale, const float* centre32, const float* inverse_scale32,
-             float* dst, int64_t padded_d) {
+inline void map_values(const float* x, int64_t first, int64_t count, const Map32& map, float* dst) {
+    const float* centre = map.centre + first;
+    const float* inverse = map.inverse_scale + first;
+    const float* correction = map.correction + first;
+    for (int64_t j = 0; j < count; ++j) {
+        dst[first + j] = (x[j] - centre[j]) * inverse[j] + correction[j];
+    }
+}
+
+void map_row(DType dtype, const void* src, int64_t d, const Map32& map, const double* centre,
+             const double* inverse_scale, float* dst, int64_t padded_d) {
     if (dtype == DType::float32) {
-        const float* x = static_cast<const float*>(src);
-        for (int64_t j = 0; j < d; ++j) dst[j] = (x[j] - centre32[j]) * inverse_scale32[j];
+        map_values(static_cast<const float*>(src), 0, d, map, dst);
     } else if (dtype == DType::float64) {
         const double* x = static_cast<const double*>(src);
         for (int64_t j = 0; j < d; ++j) {
@@ -112,11 +118,7 @@ void map_row(DType dtype, const void* src, int64_t d, const double* centre,
         }
     } else {
         for_pieces(dtype, static_cast<const uint16_t*>(src), d,
-                   [&](int64_t j, int count, const float* x) {
-                       for (int i = 0; i < count; ++i) {
-                           dst[j + i] = (x[i] - centre32[j + i]) * inverse_scale32[j + i];
-                       }
-                   });
+                   [&](int64_t j, int count, const float* x) { map_values(x, j, count, map, dst); });
     }
     for (int64_t j = d; j < padded_d; ++j) dst[j] = 0.0f;
 }
@@ -274,48 +276,55 @@ void update(T* w, int64_t ldw, int classes, const T* const* x, int rows, const T
 }
 
 // One row against a list of classes.
-void dots_list(const float* x, const float* const* w, int count, int n, float* out) {
+template <class T>
+void dots_list(const T* x, const T* const* w, int count, int n, T* out) {
+    typedef typename VectorOf<T>::type V;
+    constexpr int width = VectorOf<T>::width;
     int c = 0;
     for (; c + 4 <= count; c += 4) {
-        Vec acc[4] = {};
-        for (int j = 0; j < n; j += W) {
-            Vec xv = load(x + j);
+        V acc[4] = {};
+        for (int j = 0; j < n; j += width) {
+            const V xv = load(x + j);
             for (int i = 0; i < 4; ++i) acc[i] += xv * load(w[c + i] + j);
         }
-        for (int i = 0; i < 4; ++i) out[c + i] = sum(acc[i]);
+        for (int i = 0; i < 4; ++i) out[c + i] = sum<T>(acc[i]);
     }
     for (; c < count; ++c) {
-        Vec acc[2] = {};
+        V acc[2] = {};
         int j = 0;
-        for (; j + 2 * W <= n; j += 2 * W) {
+        for (; j + 2 * width <= n; j += 2 * width) {
             acc[0] += load(x + j) * load(w[c] + j);
-            acc[1] += load(x + j + W) * load(w[c] + j + W);
+            acc[1] += load(x + j + width) * load(w[c] + j + width);
         }
         if (j < n) acc[0] += load(x + j) * load(w[c] + j);
-        out[c] = sum(acc[0] + acc[1]);
+        out[c] = sum<T>(acc[0] + acc[1]);
     }
 }
 
 // One class from a list of rows.
-void update_list(float* w, const float* const* x, const float* coefficient, int rows, int n) {
+template <class T>
+void update_list(T* w, const T* const* x, const T* coefficient, int rows, int n) {
+    typedef typename VectorOf<T>::type V;
+    constexpr int width = VectorOf<T>::width;
     int j = 0;
-    for (; j + 4 * W <= n; j += 4 * W) {
-        Vec acc[4];
-        for (int v = 0; v < 4; ++v) acc[v] = load(w + j + v * W);
+    for (; j + 4 * width <= n; j += 4 * width) {
+        V acc[4];
+        for (int v = 0; v < 4; ++v) acc[v] = load(w + j + v * width);
         for (int r = 0; r < rows; ++r) {
-            Vec a = splat(coefficient[r]);
-            for (int v = 0; v < 4; ++v) acc[v] += a * load(x[r] + j + v * W);
+            const V a = splat(coefficient[r]);
+            for (int v = 0; v < 4; ++v) acc[v] += a * load(x[r] + j + v * width);
         }
-        for (int v = 0; v < 4; ++v) store(w + j + v * W, acc[v]);
+        for (int v = 0; v < 4; ++v) store(w + j + v * width, acc[v]);
     }
-    for (; j < n; j += W) {
-        Vec acc = load(w + j);
+    for (; j < n; j += width) {
+        V acc = load(w + j);
         for (int r = 0; r < rows; ++r) acc += splat(coefficient[r]) * load(x[r] + j);
         store(w + j, acc);
     }
 }
 
-double square_norm(const float* a, int64_t n) {
+template <class T>
+double square_norm(const T* a, int64_t n) {
     double total = 0.0;
 #pragma omp simd reduction(+ : total)
     for (int64_t j = 0; j < n; ++j) {
@@ -335,245 +344,266 @@ double square_norm(const float* a, int64_t n) {
 // The left side falls and the right side rises with A: one root. Newton's steps on this piecewise
 // linear equation, kept inside a bracket, end on the exact linear piece.
 
+constexpr double kInfinity = INFINITY;
+
+template <class T>
 struct Clip {
-    float slope_inverse;  // 1 / d
-    float upper;          // U
+    T slope_inverse;  // 1 / d
+    T upper;          // U
 };
 
-// Sum of clip((G_k - theta) / d, 0, U) over the classes, and how many are strictly inside.
-inline float clipped_sum(const float* G, int stride, float theta, Clip clip, float* inside) {
-    Vec total = {}, count = {};
-    const Vec zero = {}, upper = splat(clip.upper), one = splat(1.0f);
-    for (int k = 0; k < stride; k += W) {
-        Vec v = (load(G + k) - theta) * clip.slope_inverse;
-        auto positive = v > zero;
-        auto below = v < upper;
-        v = positive ? v : zero;
-        total += below ? v : upper;
-        Vec in = positive ? one : zero;
-        count += below ? in : zero;
-    }
-    *inside = sum(count);
-    return sum(total);
+// Steps smaller than this, relative to the root, are rounding.
+template <class T>
+inline T resolution() {
+    return sizeof(T) == 4 ? static_cast<T>(1e-7) : static_cast<T>(1e-15);
 }
 
-// Root of  clipped_sum(a * A) = A  (capped at `target` < 0: none), or of clipped_sum(theta) = target.
-inline float solve_total(const float* G, int stride, float a, Clip clip, float start) {
-    // h(A) = clipped_sum(a A) - A is strictly decreasing; h' = -(inside * a / d + 1).
-    float low = 0.0f, high = INFINITY, A = start;
-    for (int step = 0; step < 60; ++step) {
-        float inside;
-        float h = clipped_sum(G, stride, a * A, clip, &inside) - A;
-        if (h > 0.0f) {
+template <class T>
+inline T magnitude(T a) {
+    return a < 0 ? -a : a;
+}
+
+template <class T>
+inline T largest(typename VectorOf<T>::type v) {
+    T lane[VectorOf<T>::width];
+    store(lane, v);
+    T best = lane[0];
+    for (int i = 1; i < VectorOf<T>::width; ++i) best = lane[i] > best ? lane[i] : best;
+    return best;
+}
+
+// Sum of clip((G_k - theta) / d, 0, U) over the classes, and how many are strictly inside.
+template <class T>
+inline T clipped_sum(const T* G, int stride, T theta, Clip<T> clip, T* inside) {
+    typedef typename VectorOf<T>::type V;
+    V total = {}, count = {};
+    const V zero = {}, upper = splat(clip.upper), one = splat(static_cast<T>(1));
+    for (int k = 0; k < stride; k += VectorOf<T>::width) {
+        const V v = (load(G + k) - theta) * clip.slope_inverse;
+        const V positive = v > zero ? v : zero;
+        total += positive < upper ? positive : upper;
+        const V in = v > zero ? one : zero;
+        count += v < upper ? in : zero;
+    }
+    *inside = sum<T>(count);
+    return sum<T>(total);
+}
+
+// The root A of clipped_sum(a A) = A.
+template <class T>
+inline T solve_total(const T* G, int stride, T a, Clip<T> clip, T start) {
+    // h(A) = clipped_sum(a A) - A falls strictly; its slope is -(inside * a / d + 1).
+    T low = 0, high = static_cast<T>(kInfinity), A = start;
+    for (int step = 0; step < 100; ++step) {
+        T inside;
+        const T h = clipped_sum(G, stride, a * A, clip, &inside) - A;
+        if (h > 0) {
             low = A;
-        } else if (h < 0.0f) {
+        } else if (h < 0) {
             high = A;
         } else {
             return A;
         }
-        float next = A + h / (inside * a * clip.slope_inverse + 1.0f);
-        if (!(next > low && next < high)) {
-            // At the resolution of float32 the step can fall on an end of the bracket: done.
-            if (!(high < INFINITY) || next == A) return next > low ? next : A;
-            float middle = 0.5f * (low + high);
-            if (!(middle > low && middle < high)) return A;
-            next = (fabsf(next - A) <= 4e-7f * A) ? A : middle;
-        }
-        if (fabsf(next - A) <= 1e-7f * A) return next;
+        T next = A + h / (inside * a * clip.slope_inverse + 1);
+        if (magnitude(next - A) <= resolution<T>() * A) return next;
+        if (!(next > low)) next = high < static_cast<T>(kInfinity) ? (low + high) / 2 : low;
+        if (!(next < high)) next = (low + high) / 2;
+        if (next == A) return A;  // the bracket is down to neighbouring numbers
         A = next;
     }
     return A;
 }
 
-// theta with sum max(0, (G_k - theta) / d) = target; convex, so Newton from below never overshoots.
-inline float solve_threshold(const float* G, int stride, Clip clip, float target, float theta) {
-    for (int step = 0; step < 60; ++step) {
-        float inside;
-        float h = clipped_sum(G, stride, theta, clip, &inside) - target;
-        float next = theta + h / (inside * clip.slope_inverse);
-        if (!(next > theta + 1e-7f * fabsf(theta))) return next;
+// theta with sum max(0, (G_k - theta) / d) = target. Convex: Newton from below never overshoots.
+template <class T>
+inline T solve_threshold(const T* G, int stride, Clip<T> clip, T target, T theta) {
+    for (int step = 0; step < 100; ++step) {
+        T inside;
+        const T h = clipped_sum(G, stride, theta, clip, &inside) - target;
+        const T next = theta + h / (inside * clip.slope_inverse);
+        if (!(next > theta + resolution<T>() * magnitude(theta))) return next;
         theta = next;
     }
     return theta;
 }
 
+template <class T>
 struct Outcome {
     bool moved;
-    float loss;       // of the margins met at entry, without the frozen pairs
-    float violation;  // largest change of a multiplier, in units of the gradient
+    T loss;       // of the margins met at entry, without the frozen pairs
+    T violation;  // largest change of a multiplier, in units of the gradient
 };
 
-inline float largest(Vec v) {
-    float lane[W];
-    store(lane, v);
-    float best = lane[0];
-    for (int i = 1; i < W; ++i) best = lane[i] > best ? lane[i] : best;
-    return best;
-}
-
 // All-in-one forms (ww, cs). change[k] becomes the change of the sample's coefficient in W_k.
-inline Outcome solve_sample(const DualBlock& b, const float* f, const float* frozen, float* alpha,
-                            float* change, float* slack, int label, float q) {
+template <class T>
+inline Outcome<T> solve_sample(const DualBlock<T>& b, const T* f, const T* frozen, T* alpha, T* change,
+                               T* slack, int label, T q) {
+    typedef typename VectorOf<T>::type V;
+    constexpr int width = VectorOf<T>::width;
+    const T infinity = static_cast<T>(kInfinity);
     const int stride = b.stride;
     const bool ww = b.form == SvmForm::weston_watkins;
-    const float fy = f[label];
-    const float half = b.hinge == 2 ? 0.5f / b.cost : 0.0f;
-    const float upper = ww && b.hinge == 1 ? b.cost : INFINITY;
-    const Vec zero = {}, top = splat(upper);
-    float* G = b.scratch;
+    const T fy = f[label];
+    const T half = b.hinge == 2 ? static_cast<T>(0.5) / b.cost : 0;
+    const T upper = ww && b.hinge == 1 ? b.cost : infinity;
+    const V zero = {}, top = splat(upper), endless = splat(infinity);
+    T* G = b.scratch;
 
     // Padded classes have frozen = -inf, so G = -inf and their alpha stays 0.
-    Vec vtotal = {};
-    for (int k = 0; k < stride; k += W) {
-        store(G + k, load(f + k) + (1.0f - fy) + load(frozen + k));
+    V vtotal = {};
+    for (int k = 0; k < stride; k += width) {
+        store(G + k, load(f + k) + (1 - fy) + load(frozen + k));
         vtotal += load(alpha + k);
     }
-    const float A = sum(vtotal);
-    G[label] = -INFINITY;
-    Vec vsum = {}, vworst = {};
-    for (int k = 0; k < stride; k += W) {
-        Vec g = load(G + k);
-        Vec h = g > zero ? g : zero;
-        h = h < INFINITY ? h : zero;  // frozen at the upper bound
+    const T A = sum<T>(vtotal);
+    G[label] = -infinity;
+    V vsum = {}, vworst = {};
+    for (int k = 0; k < stride; k += width) {
+        const V g = load(G + k);
+        V h = g > zero ? g : zero;
+        h = h < endless ? h : zero;  // frozen at the upper bound
         vsum += b.hinge == 2 ? h * h : h;
         vworst = h > vworst ? h : vworst;
     }
-    const float worst = largest(vworst);
-    Outcome out;
-    out.loss = ww ? sum(vsum) : b.hinge == 2 ? worst * worst : worst;
-    out.violation = 0.0f;
+    const T worst = largest<T>(vworst);
+    Outcome<T> out;
+    out.loss = ww ? sum<T>(vsum) : b.hinge == 2 ? worst * worst : worst;
+    out.violation = 0;
     out.moved = false;
-    if (A == 0.0f && !(worst > 0.0f)) {  // satisfied with all multipliers at zero
-        for (int k = 0; k < stride; k += W) store(slack + k, load(G + k));
+    if (A == 0 && !(worst > 0)) {  // satisfied with all multipliers at zero
+        for (int k = 0; k < stride; k += width) store(slack + k, load(G + k));
         return out;
     }
-    for (int k = 0; k < stride; k += W) {
+    for (int k = 0; k < stride; k += width) {
         store(G + k, load(G + k) + q * (load(alpha + k) + A));
     }
-    const float d = ww ? q + half : q;
-    const Clip clip = {1.0f / d, upper};
-    const float a = ww ? q : q + half;
-    const float total = solve_total(G, stride, a, clip, A);
-    float theta = a * total;
+    const T d = ww ? q + half : q;
+    const Clip<T> clip = {1 / d, upper};
+    const T a = ww ? q : q + half;
+    const T total = solve_total(G, stride, a, clip, A);
+    T theta = a * total;
     if (!ww && b.hinge == 1 && total > b.cost) {
         theta = solve_threshold(G, stride, clip, b.cost, theta);
     }
-    Vec vmost = {}, vdelta = {};
-    for (int k = 0; k < stride; k += W) {
-        Vec g = load(G + k) - theta;
-        Vec v = g * clip.slope_inverse;
+    V vmost = {}, vdelta = {};
+    for (int k = 0; k < stride; k += width) {
+        const V g = load(G + k) - theta;
+        V v = g * clip.slope_inverse;
         v = v > zero ? v : zero;
         v = v < top ? v : top;
-        Vec delta = v - load(alpha + k);
+        const V delta = v - load(alpha + k);
         store(slack + k, g - d * v);
         store(alpha + k, v);
         store(change + k, zero - delta);
         vdelta += delta;
-        Vec size = delta > zero ? delta : zero - delta;
+        const V size = delta > zero ? delta : zero - delta;
         vmost = size > vmost ? size : vmost;
     }
-    const float most = largest(vmost);
-    out.moved = most > 0.0f;
+    const T most = largest<T>(vmost);
+    out.moved = most > 0;
     out.violation = most * d;
-    change[label] = sum(vdelta);
+    change[label] = sum<T>(vdelta);
     return out;
 }
 
 // One-vs-rest: the classes are independent; alpha[k] of class k, s = +1 for the label, else -1.
-inline Outcome solve_independent(const DualBlock& b, const float* f, const float* frozen,
-                                 float* alpha, float* change, float* slack, int label, float q) {
-    const float half = b.hinge == 2 ? 0.5f / b.cost : 0.0f;
-    const Vec zero = {}, top = splat(b.hinge == 1 ? b.cost : INFINITY);
-    const float d = q + half, inverse = 1.0f / d;
-    Vec vsum = {}, vmost = {};
-    float* sign = b.scratch;  // -1 everywhere but +1 at the label
-    sign[label] = 1.0f;
-    for (int k = 0; k < b.stride; k += W) {
-        Vec s = load(sign + k), al = load(alpha + k), fr = load(frozen + k);
-        Vec margin = 1.0f - s * load(f + k);
-        Vec h = margin > zero ? margin : zero;
+template <class T>
+inline Outcome<T> solve_independent(const DualBlock<T>& b, const T* f, const T* frozen, T* alpha,
+                                    T* change, T* slack, int label, T q) {
+    typedef typename VectorOf<T>::type V;
+    constexpr int width = VectorOf<T>::width;
+    const T half = b.hinge == 2 ? static_cast<T>(0.5) / b.cost : 0;
+    const V zero = {}, top = splat(b.hinge == 1 ? b.cost : static_cast<T>(kInfinity));
+    const T d = q + half, inverse = 1 / d;
+    V vsum = {}, vmost = {};
+    T* sign = b.scratch;  // -1 everywhere but +1 at the label
+    sign[label] = 1;
+    for (int k = 0; k < b.stride; k += width) {
+        const V s = load(sign + k), al = load(alpha + k), fr = load(frozen + k);
+        const V margin = 1 - s * load(f + k);
+        V h = margin > zero ? margin : zero;
         h = fr == zero ? h : zero;
         vsum += b.hinge == 2 ? h * h : h;
-        Vec v = al + (margin - half * al) * inverse;
+        V v = al + (margin - half * al) * inverse;
         v = v > zero ? v : zero;
         v = v < top ? v : top;
         v = fr == zero ? v : al;
-        Vec delta = v - al;
+        const V delta = v - al;
         store(slack + k, margin - half * v - q * delta);
         store(alpha + k, v);
         store(change + k, s * delta);
-        Vec size = delta > zero ? delta : zero - delta;
+        const V size = (delta > zero ? delta : zero - delta) * d;
         // The classes are problems of their own: each has its own largest change.
-        Vec reach = load(b.violation + k);
-        size = size * d;
+        const V reach = load(b.violation + k);
         store(b.violation + k, size > reach ? size : reach);
         vmost = size > vmost ? size : vmost;
     }
-    sign[label] = -1.0f;
-    Outcome out;
-    out.loss = sum(vsum);
-    out.violation = largest(vmost);
-    out.moved = out.violation > 0.0f;
+    sign[label] = -1;
+    Outcome<T> out;
+    out.loss = sum<T>(vsum);
+    out.violation = largest<T>(vmost);
+    out.moved = out.violation > 0;
     return out;
 }
 
-// Linear and quadratic-in-alpha terms of the dual: sum alpha - hinge 2: sum alpha^2 / (4C) for ww and
-// ovr, (sum alpha)^2 / (4C) for cs.
-inline double dual_terms(const DualBlock& b, const float* alpha) {
-    Vec total = {}, square = {};
-    for (int k = 0; k < b.stride; k += W) {
-        Vec al = load(alpha + k);
+// sum alpha - (hinge 2) sum alpha^2 / (4C) for ww and ovr, (sum alpha)^2 / (4C) for cs.
+template <class T>
+inline double dual_terms(const DualBlock<T>& b, const T* alpha) {
+    typename VectorOf<T>::type total = {}, square = {};
+    for (int k = 0; k < b.stride; k += VectorOf<T>::width) {
+        const typename VectorOf<T>::type al = load(alpha + k);
         total += al;
         square += al * al;
     }
-    double A = sum(total);
+    const double A = static_cast<double>(sum<T>(total));
     if (b.hinge == 1) return A;
-    double S = b.form == SvmForm::crammer_singer ? A * A : static_cast<double>(sum(square));
-    return A - S / (4.0 * b.cost);
+    const double S = b.form == SvmForm::crammer_singer ? A * A : static_cast<double>(sum<T>(square));
+    return A - S / (4.0 * static_cast<double>(b.cost));
 }
 
 // A pair at a bound whose gradient points out of the box by more than anything moved in the last
 // sweep is not expected back soon: it is frozen (frozen = -inf at 0, +inf at the upper bound).
-inline float freeze(const DualBlock& b, const float* f, const float* slack, const float* before,
-                    const float* alpha, float* frozen, int label) {
+// Returns the loss of those frozen at the upper bound.
+template <class T>
+inline T freeze(const DualBlock<T>& b, const T* f, const T* slack, const T* before, const T* alpha,
+                T* frozen, int label) {
     const bool boxed = b.hinge == 1 && b.form != SvmForm::crammer_singer;
     const bool independent = b.form == SvmForm::one_vs_rest;
-    float loss = 0.0f;
+    T loss = 0;
     for (int k = 0; k < b.classes; ++k) {
-        if (frozen[k] != 0.0f || (k == label && !independent)) continue;
-        const float limit = b.threshold[k];
-        if (alpha[k] == 0.0f && before[k] == 0.0f && slack[k] < -limit) {
-            frozen[k] = -INFINITY;
+        if (frozen[k] != 0 || (k == label && !independent)) continue;
+        const T limit = b.threshold[k];
+        if (alpha[k] == 0 && before[k] == 0 && slack[k] < -limit) {
+            frozen[k] = -static_cast<T>(kInfinity);
         } else if (boxed && alpha[k] == b.cost && before[k] == b.cost && slack[k] > limit) {
-            frozen[k] = INFINITY;
-            const float margin = !independent ? 1.0f - f[label] + f[k]
-                                 : k == label ? 1.0f - f[k]
-                                              : 1.0f + f[k];
-            loss += margin > 0.0f ? margin : 0.0f;
+            frozen[k] = static_cast<T>(kInfinity);
+            const T margin = !independent ? 1 - f[label] + f[k] : k == label ? 1 - f[k] : 1 + f[k];
+            loss += margin > 0 ? margin : 0;
         }
     }
     return loss;
 }
 
-void solve_block(DualBlock& b) {
+template <class T>
+void solve_block(DualBlock<T>& b) {
     const bool independent = b.form == SvmForm::one_vs_rest;
     if (independent) {
-        for (int k = 0; k < b.stride; ++k) b.scratch[k] = -1.0f;
+        for (int k = 0; k < b.stride; ++k) b.scratch[k] = -1;
     }
-    float* slack = b.scratch + b.stride;
-    float* before = b.scratch + 2 * b.stride;
+    T* slack = b.scratch + b.stride;
+    T* before = b.scratch + 2 * b.stride;
     b.dual_gain = 0.0;
     for (int step = 0; step < b.rows; ++step) {
         const int i = b.order[step];
         const int64_t at = static_cast<int64_t>(i) * b.stride;
-        float* alpha = b.alpha + at;
-        float* change = b.change + at;
-        float* frozen = b.frozen + at;
-        const float* f = b.decision + at;
-        const float q = b.gram[static_cast<int64_t>(i) * b.gram_stride + i];
+        T* alpha = b.alpha + at;
+        T* change = b.change + at;
+        T* frozen = b.frozen + at;
+        const T* f = b.decision + at;
+        const T q = b.gram[static_cast<int64_t>(i) * b.gram_stride + i];
         const double terms = dual_terms(b, alpha);
-        memcpy(before, alpha, static_cast<size_t>(b.stride) * 4);
-        Outcome out;
+        memcpy(before, alpha, static_cast<size_t>(b.stride) * sizeof(T));
+        Outcome<T> out;
         if (independent) {
             out = solve_independent(b, f, frozen, alpha, change, slack, b.labels[i], q);
         } else {
@@ -588,9 +618,9 @@ void solve_block(DualBlock& b) {
         // The samples still to come in this block see the change through the Gram matrix.
         for (int later = step + 1; later < b.rows; ++later) {
             const int r = b.order[later];
-            float* fr = b.decision + static_cast<int64_t>(r) * b.stride;
-            const float g = b.gram[static_cast<int64_t>(r) * b.gram_stride + i];
-            for (int k = 0; k < b.stride; k += W) {
+            T* fr = b.decision + static_cast<int64_t>(r) * b.stride;
+            const T g = b.gram[static_cast<int64_t>(r) * b.gram_stride + i];
+            for (int k = 0; k < b.stride; k += VectorOf<T>::width) {
                 store(fr + k, load(fr + k) + g * load(change + k));
             }
         }
@@ -652,27 +682,17 @@ double sum_exp(const double* p, int64_t n, double keep, double shift) {
     return total;
 }
 
+template <class T>
+constexpr SvmKernels<T> svm_kernels() {
+    return {dots<T>, update<T>, dots_list<T>, update_list<T>, solve_block<T>, square_norm<T>};
+}
+
 }  // namespace
 
 extern const Kernels table;
 const Kernels table = {
-    LEAD_FAST_ISA_NAME,
-    W,
-    map_row,
-    map_row_exact,
-    widen_row,
-    moments,
-    dots<float>,
-    update<float>,
-    dots<double>,
-    update<double>,
-    dots_list,
-    update_list,
-    solve_block,
-    square_norm,
-    relu,
-    mask,
-    sum_exp,
+    LEAD_FAST_ISA_NAME, W,    map_row, map_row_exact, widen_row, moments, svm_kernels<float>(),
+    svm_kernels<double>(), relu, mask, sum_exp,
 };
 
 }  // namespace LEAD_FAST_ISA

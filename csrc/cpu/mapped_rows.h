@@ -9,7 +9,7 @@
 
 #include "../svm.h"
 #include "aligned.h"
-#include "simd.h"
+#include "dispatch.h"
 
 namespace lead_fast {
 
@@ -20,7 +20,12 @@ class MappedRows {
   public:
     MappedRows(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t n, ColumnMap map)
         : x_(x), rows_(rows), n_(n), map_(map), centre32_(map.centre, map.centre + x.d),
-          inverse32_(map.inverse_scale, map.inverse_scale + x.d) {}
+          inverse32_(map.inverse_scale, map.inverse_scale + x.d), correction32_(x.d) {
+        for (std::int64_t j = 0; j < x.d; ++j) {
+            correction32_[j] = static_cast<float>(
+                (static_cast<double>(centre32_[j]) - map.centre[j]) * map.inverse_scale[j]);
+        }
+    }
 
     std::int64_t size() const { return n_; }
     std::int64_t columns() const { return x_.d; }
@@ -34,9 +39,9 @@ class MappedRows {
     // One chunk of row i into dst (padded_width(chunk)).
     void read(std::int64_t i, int chunk, float* dst) const {
         const std::int64_t j = begin(chunk);
-        kernels().map_row(x_.dtype, source(i, chunk), width(chunk), map_.centre + j,
-                          map_.inverse_scale + j, centre32_.data() + j, inverse32_.data() + j, dst,
-                          padded_width(chunk));
+        const Map32 map = {centre32_.data() + j, inverse32_.data() + j, correction32_.data() + j};
+        kernels().map_row(x_.dtype, source(i, chunk), width(chunk), map, map_.centre + j,
+                          map_.inverse_scale + j, dst, padded_width(chunk));
     }
 
     // The same in float64, for certificates.
@@ -63,7 +68,7 @@ class MappedRows {
     const std::int64_t* rows_;
     std::int64_t n_;
     ColumnMap map_;
-    std::vector<float> centre32_, inverse32_;
+    std::vector<float> centre32_, inverse32_, correction32_;
 };
 
 // Calls visit(i, f) for every row with its decision values f (classes), in float64 throughout.
@@ -91,7 +96,7 @@ void for_each_decision(const MappedRows& rows, int classes, const double* weight
         for (int r = 0; r < count; ++r) std::copy(bias, bias + classes, f + r * classes);
         for (int chunk = 0; chunk < rows.chunks(); ++chunk) {
             for (int r = 0; r < count; ++r) rows.read(first + r, chunk, tile + r * kChunk);
-            kernels().dots_exact(tile, kChunk, count, weights + rows.begin(chunk), ldw, classes,
+            kernels().f64.dots(tile, kChunk, count, weights + rows.begin(chunk), ldw, classes,
                                  rows.padded_width(chunk), part, classes);
             for (std::int64_t i = 0; i < static_cast<std::int64_t>(count) * classes; ++i) f[i] += part[i];
         }

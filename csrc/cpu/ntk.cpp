@@ -13,7 +13,7 @@
 
 #include "aligned.h"
 #include "blas.h"
-#include "simd.h"
+#include "dispatch.h"
 
 namespace lead_fast {
 namespace {
@@ -123,10 +123,10 @@ void ntk_diagonal(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t
         for (std::int64_t r = 0; r < rows_here; ++r) {
             double total = 0.0;
             for (int l = 1; l <= head.layers; ++l) {
-                const double a = kernels().square_norm(group.activation(l - 1, r), head.widths[l - 1]);
+                const double a = kernels().f32.square_norm(group.activation(l - 1, r), head.widths[l - 1]);
                 const double s = l == head.layers
                                      ? outputs
-                                     : kernels().square_norm(group.signal(l, r), head.widths[l]);
+                                     : kernels().f32.square_norm(group.signal(l, r), head.widths[l]);
                 total += (a + 1.0) * s;
             }
             diagonal[first + r] = total;

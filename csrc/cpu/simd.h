@@ -1,8 +1,6 @@
-// The inner loops, compiled once for each instruction set and chosen at run time.
+// The inner loops, compiled once for each instruction set; dispatch.h has the chosen one. Included
+// by the sources of every instruction set: nothing here may define a function.
 #pragma once
-
-#include <string>
-#include <vector>
 
 #include "../svm.h"
 #include "../types.h"
@@ -16,39 +14,67 @@ constexpr std::int64_t padded(std::int64_t n) { return (n + kPad - 1) / kPad * k
 
 // Work of one dual block: `rows` samples whose mutual inner products are known.
 // Row-major arrays with leading dimension `stride` = padded(classes) unless said otherwise.
+template <class T>
 struct DualBlock {
     SvmForm form;
     int hinge;
-    float cost;
+    T cost;
     int rows;
     int classes;
     int stride;
     const int* order;            // (rows) the sequence in which samples are visited
     const std::int32_t* labels;  // (rows)
-    const float* gram;           // (rows, gram_stride) <z_i, z_j> + 1
+    const T* gram;           // (rows, gram_stride) <z_i, z_j> + 1
     int gram_stride;
-    const float* threshold;  // (stride) largest violation of the last sweep
-    float* violation;        // (stride) out: that of this one; only [0] unless one-vs-rest
-    float* decision;         // (rows, stride) f at entry; kept up to date with every change
-    float* alpha;            // (rows, stride) dual variables, updated
-    float* frozen;           // (rows, stride) 0, or -inf / +inf: alpha stays 0 / at its upper bound
-    float* change;           // (rows, stride) out: change of each sample's coefficients in W
-    float* loss;             // (rows) out: the loss met at the visit, without that of frozen pairs
-    float* frozen_loss;      // (rows) out: the loss of the pairs frozen at this visit
+    const T* threshold;  // (stride) largest violation of the last sweep
+    T* violation;        // (stride) out: that of this one; only [0] unless one-vs-rest
+    T* decision;         // (rows, stride) f at entry; kept up to date with every change
+    T* alpha;            // (rows, stride) dual variables, updated
+    T* frozen;           // (rows, stride) 0, or -inf / +inf: alpha stays 0 / at its upper bound
+    T* change;           // (rows, stride) out: change of each sample's coefficients in W
+    T* loss;             // (rows) out: the loss met at the visit, without that of frozen pairs
+    T* frozen_loss;      // (rows) out: the loss of the pairs frozen at this visit
     int* changed;            // (rows) out: 0 where nothing changed
-    float* scratch;          // (3 * stride)
+    T* scratch;          // (3 * stride)
     double dual_gain;        // out: change of sum alpha - (hinge 2) |alpha|^2 / (4C)
+};
+
+// A column map for float32 sources. The centre is kept in two parts: rounded, it would shift whole
+// columns by more than the rounding of single features.
+struct Map32 {
+    const float* centre;
+    const float* inverse_scale;
+    const float* correction;  // (centre - exact centre) * inverse_scale
+};
+
+// The products and the dual steps, in float32 or float64.
+template <class T>
+struct SvmKernels {
+    // out[r, k] = sum_j x[r, j] * w[k, j], j < n (a multiple of kPad).
+    void (*dots)(const T* x, std::int64_t ldx, int rows, const T* w, std::int64_t ldw, int classes,
+                 int n, T* out, std::int64_t ldo);
+
+    // w[k, j] += sum_r coefficient[r, k] * x[r][j], j < n (a multiple of kPad).
+    void (*update)(T* w, std::int64_t ldw, int classes, const T* const* x, int rows,
+                   const T* coefficient, std::int64_t ldc, int n);
+
+    // The same for lists: out[i] = <x, w[i]>, and w += sum_r coefficient[r] * x[r].
+    void (*dots_list)(const T* x, const T* const* w, int count, int n, T* out);
+    void (*update_list)(T* w, const T* const* x, const T* coefficient, int rows, int n);
+
+    void (*solve_block)(DualBlock<T>& block);
+
+    // sum over j < n of a[j]^2, in float64.
+    double (*square_norm)(const T* a, std::int64_t n);
 };
 
 struct Kernels {
     const char* name;
     int width;  // floats in one vector
 
-    // dst[j] = (src[j] - centre[j]) * inverse_scale[j], j < d; dst[d .. padded) = 0.
-    // centre and inverse_scale are float32, or float64 for float64 sources.
-    void (*map_row)(DType dtype, const void* src, std::int64_t d, const double* centre,
-                    const double* inverse_scale, const float* centre32,
-                    const float* inverse_scale32, float* dst, std::int64_t padded_d);
+    // dst[j] = (src[j] - centre[j]) * inverse_scale[j], j < d; dst[d .. padded_d) = 0.
+    void (*map_row)(DType dtype, const void* src, std::int64_t d, const Map32& map, const double* centre,
+                    const double* inverse_scale, float* dst, std::int64_t padded_d);
 
     // The same in float64.
     void (*map_row_exact)(DType dtype, const void* src, std::int64_t d, const double* centre,
@@ -61,28 +87,8 @@ struct Kernels {
     void (*moments)(DType dtype, const void* src, std::int64_t d, const double* shift, double* sum,
                     double* square);
 
-    // out[r, k] = sum_j x[r, j] * w[k, j], j < n (a multiple of kPad); float32 partial sums.
-    void (*dots)(const float* x, std::int64_t ldx, int rows, const float* w, std::int64_t ldw,
-                 int classes, int n, float* out, std::int64_t ldo);
-
-    // w[k, j] += sum_r coefficient[r, k] * x[r][j], j < n (a multiple of kPad).
-    void (*update)(float* w, std::int64_t ldw, int classes, const float* const* x, int rows,
-                   const float* coefficient, std::int64_t ldc, int n);
-
-    // Both in float64.
-    void (*dots_exact)(const double* x, std::int64_t ldx, int rows, const double* w,
-                       std::int64_t ldw, int classes, int n, double* out, std::int64_t ldo);
-    void (*update_exact)(double* w, std::int64_t ldw, int classes, const double* const* x, int rows,
-                         const double* coefficient, std::int64_t ldc, int n);
-
-    // The same for lists: out[i] = <x, w[i]>, and w += sum_r coefficient[r] * x[r].
-    void (*dots_list)(const float* x, const float* const* w, int count, int n, float* out);
-    void (*update_list)(float* w, const float* const* x, const float* coefficient, int rows, int n);
-
-    void (*solve_block)(DualBlock& block);
-
-    // sum over j < n of a[j]^2, in float64.
-    double (*square_norm)(const float* a, std::int64_t n);
+    SvmKernels<float> f32;
+    SvmKernels<double> f64;
 
     // z = max(0, z + bias)
     void (*relu)(float* z, const float* bias, std::int64_t n);
@@ -92,17 +98,7 @@ struct Kernels {
 
     // sum_j exp(keep * p[j] - shift), every exponent at most 0; p may hold -inf.
     double (*sum_exp)(const double* p, std::int64_t n, double keep, double shift);
-
 };
-
-// The set chosen for this process. choose_kernels must have been called once.
-const Kernels& kernels();
-
-// The named set, or for an empty name the best that the processor has. Throws std::invalid_argument.
-void choose_kernels(const std::string& name);
-
-// Best first.
-const std::vector<const Kernels*>& compiled_kernels();
 
 namespace baseline {
 extern const Kernels table;

@@ -6,12 +6,18 @@
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <numeric>
 
 #include "svm_state.h"
 
 namespace lead_fast {
 namespace {
+
+// The gap that float32 multipliers and weights reach without effort.
+constexpr double kFinestSingle = 2e-5;
+// Sweeps in which certificates may fail to improve before float64 takes over from float32.
+constexpr int kPatience = 60;
 
 double hinge_loss(const double* f, int classes, int label, const SvmOptions& o) {
     double total = 0.0, worst = 0.0;
@@ -44,11 +50,12 @@ struct Multipliers {
     explicit Multipliers(int classes) : coefficient(classes) {}
 
     // False if all are zero.
-    bool read(const float* alpha, int classes, int label, const SvmOptions& o) {
+    template <class T>
+    bool read(const T* alpha, int classes, int label, const SvmOptions& o) {
         double total = 0.0, square = 0.0;
         const bool boxed = o.hinge == 1 && o.form != SvmForm::crammer_singer;
         for (int k = 0; k < classes; ++k) {
-            double a = alpha[k];
+            double a = static_cast<double>(alpha[k]);
             if (boxed) a = std::min(a, o.cost);
             coefficient[k] = a;
             total += a;
@@ -74,9 +81,10 @@ struct Multipliers {
 };
 
 // Primal and dual objective in float64 over all samples and the features as they were given.
+template <class T>
 class Certificate {
   public:
-    explicit Certificate(SvmState& state)
+    explicit Certificate(SvmState<T>& state)
         : s_(state), weights_(static_cast<std::size_t>(state.classes) * state.ldw),
           loss_(state.rows.size()) {}
 
@@ -86,12 +94,12 @@ class Certificate {
         report.dual = dual(bias);
         double primal = 0.0;
         for (std::size_t j = 0; j < weights_.size(); ++j) {
-            const double w = s_.average[j];
+            const double w = static_cast<double>(s_.average[j]);
             weights_[j] = w;
             primal += 0.5 * w * w;
         }
         for (int k = 0; k < s_.classes; ++k) {
-            bias[k] = s_.average_bias[k];
+            bias[k] = static_cast<double>(s_.average_bias[k]);
             primal += 0.5 * bias[k] * bias[k];
         }
         for_each_decision(s_.rows, s_.classes, weights_.data(), s_.ldw, bias.data(),
@@ -104,10 +112,10 @@ class Certificate {
         s_.total_loss = 0.0;
         for (std::int64_t i = 0; i < s_.rows.size(); ++i) {
             loss += loss_[i];
-            s_.loss[i] = static_cast<float>(loss_[i]);
+            s_.loss[i] = static_cast<T>(loss_[i]);
             s_.total_loss += static_cast<double>(s_.loss[i]);
         }
-        std::fill(s_.frozen_loss.begin(), s_.frozen_loss.end(), 0.0f);
+        std::fill(s_.frozen_loss.begin(), s_.frozen_loss.end(), T(0));
         report.primal = primal + s_.options.cost * loss;
         // Both are exact but for float64 rounding, which may leave a gap of -1e-16 at the optimum.
         report.gap = std::max(0.0, (report.primal - report.dual) / report.primal);
@@ -134,7 +142,7 @@ class Certificate {
         for (int chunk = 0; chunk < chunks; ++chunk) {
             squares[chunk] = rebuild(support, chunk, work[omp_get_thread_num()]);
         }
-        for (int k = 0; k < classes; ++k) s_.bias[k] = static_cast<float>(bias[k]);
+        for (int k = 0; k < classes; ++k) s_.bias[k] = static_cast<T>(bias[k]);
         const double square = std::accumulate(squares.begin(), squares.end(), 0.0) +
                               std::inner_product(bias.begin(), bias.end(), bias.begin(), 0.0);
         return s_.dual_terms - 0.5 * square;
@@ -168,7 +176,7 @@ class Certificate {
                 std::copy(work.multipliers.coefficient.begin(), work.multipliers.coefficient.end(),
                           work.coefficients.data() + r * classes);
             }
-            kernels().update_exact(w, s_.ldw, classes, line, count, work.coefficients.data(), classes,
+            kernels().f64.update(w, s_.ldw, classes, line, count, work.coefficients.data(), classes,
                                    width);
         }
         double square = 0.0;
@@ -176,64 +184,119 @@ class Certificate {
             for (int j = 0; j < width; ++j) {
                 const double exact = w[k * s_.ldw + j];
                 square += exact * exact;
-                s_.weights[k * s_.ldw + s_.rows.begin(chunk) + j] = static_cast<float>(exact);
+                s_.weights[k * s_.ldw + s_.rows.begin(chunk) + j] = static_cast<T>(exact);
             }
         }
         return square;
     }
 
-    SvmState& s_;
+    SvmState<T>& s_;
     AlignedBuffer<double> weights_;  // (classes, ldw)
     std::vector<double> loss_;
 };
 
 }  // namespace
 
-SvmState::SvmState(const MappedRows& mapped, const std::int32_t* class_numbers, int n_classes,
-                   const SvmOptions& chosen)
+template <class T>
+SvmState<T>::SvmState(const MappedRows& mapped, const std::int32_t* class_numbers, int n_classes,
+                      const SvmOptions& chosen)
     : rows(mapped), labels(class_numbers), options(chosen), classes(n_classes),
       stride(static_cast<int>(padded(classes))), ldw(padded(rows.columns())),
       // Larger blocks cost memory for their Gram matrices: block / 2 numbers for each row.
       block_size(static_cast<int>(std::clamp<std::int64_t>(rows.columns() / 128 * 8, 8, kTileRows))),
       blocks((rows.size() + block_size - 1) / block_size),
-      weights(static_cast<std::size_t>(classes) * ldw, 0.0f), average(weights.size(), 0.0f), bias(classes, 0.0f), average_bias(bias),
-      alpha(static_cast<std::size_t>(rows.size()) * classes, 0.0f), loss(rows.size(), 0.0f),
-      frozen_loss(rows.size(), 0.0f),
-      frozen(static_cast<std::size_t>(rows.size()) * classes, 0), awake(rows.size(), classes), sequence(rows.size()),
+      weights(static_cast<std::size_t>(classes) * ldw, T(0)), average(weights.size(), T(0)),
+      bias(classes, T(0)), average_bias(classes, T(0)),
+      alpha(static_cast<std::size_t>(rows.size()) * classes, T(0)), loss(rows.size(), T(0)),
+      frozen_loss(rows.size(), T(0)), frozen(static_cast<std::size_t>(rows.size()) * classes, 0),
+      awake(rows.size(), classes), sequence(rows.size()),
       gram(static_cast<std::size_t>(blocks) * packed_block()) {
     std::iota(sequence.begin(), sequence.end(), std::int64_t{0});
     shuffle(sequence.data(), rows.size(), mix(options.seed));
 }
 
+template <class T>
+SvmState<T>::SvmState(const SvmState<float>& from)
+    : SvmState(from.rows, from.labels, from.classes, from.options) {
+    std::copy_n(from.alpha.data(), from.alpha.size(), alpha.data());
+    std::copy_n(from.weights.data(), from.weights.size(), weights.data());
+    std::copy_n(from.average.data(), from.average.size(), average.data());
+    std::copy(from.bias.begin(), from.bias.end(), bias.begin());
+    std::copy(from.average_bias.begin(), from.average_bias.end(), average_bias.begin());
+    std::copy(from.loss.begin(), from.loss.end(), loss.begin());
+    dual_terms = from.dual_terms;
+    total_loss = from.total_loss;
+}
+
+namespace {
+
+struct Solution {
+    std::vector<double> bias, log_probability;
+    SvmReport report;
+};
+
+// Sweeps and certifies until the gap is at most `tol`, the passes are used up, or, in float32,
+// certificates stop improving.
+template <class T>
+void improve(SvmState<T>& state, double tol, Solution& solution) {
+    Certificate<T> certificate(state);
+    SvmReport& report = solution.report;
+    double ratio = 1.0;  // how far the estimated gap has been below the true one
+    double best = INFINITY;
+    int best_sweep = report.sweeps;
+    bool stuck = false;
+    do {
+        const double estimate = sweep(state, tol / ratio, report);
+        certificate.run(report, solution.bias, solution.log_probability);
+        ratio = std::max(ratio, 1.1 * report.gap / std::max(estimate, 0.1 * report.gap));
+        if (report.gap < 0.7 * best) {
+            best = report.gap;
+            best_sweep = report.sweeps;
+        }
+        stuck = sizeof(T) == sizeof(float) && report.sweeps - best_sweep >= kPatience;
+    } while (report.gap > tol && report.sweeps < state.options.max_passes && !stuck);
+}
+
+template <class T>
+void write_weights(const SvmState<T>& state, double* weights) {
+    const std::int64_t d = state.rows.columns();
+    for (int k = 0; k < state.classes; ++k) {
+        const T* w = state.average.data() + k * state.ldw;
+        for (std::int64_t j = 0; j < d; ++j) weights[k * d + j] = static_cast<double>(w[j]);
+    }
+}
+
+}  // namespace
+
 SvmReport svm_fit(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t n_rows,
                   const std::int32_t* labels, int classes, const ColumnMap& map,
-                  const SvmOptions& options, float* weights, double* bias,
+                  const SvmOptions& options, double* weights, double* bias,
                   double* label_log_probability) {
     const MappedRows mapped(x, rows, n_rows, map);
-    SvmState state(mapped, labels, classes, options);
-    Certificate certificate(state);
-    std::vector<double> exact_bias(classes), log_probability(n_rows);
-    SvmReport report;
-    double ratio = 1.0;  // how far the estimated gap has been below the true one
-    do {
-        const double estimate = sweep(state, options.tol / ratio, report);
-        certificate.run(report, exact_bias, log_probability);
-        report.converged = report.gap <= options.tol; if(getenv("VB")) fprintf(stderr,"certificate sweep %d est %g true %g\n",report.sweeps,estimate,report.gap);
-        ratio = std::max(ratio, 1.05 * report.gap / std::max(estimate, 0.1 * report.gap));
-    } while (!report.converged && report.sweeps < options.max_passes);
-    for (int k = 0; k < classes; ++k) {
-        std::copy_n(state.average.data() + k * state.ldw, x.d, weights + k * x.d);
+    Solution solution{std::vector<double>(classes), std::vector<double>(n_rows), {}};
+    SvmReport& report = solution.report;
+    auto single = std::make_unique<SvmState<float>>(mapped, labels, classes, options);
+    improve(*single, std::max(options.tol, kFinestSingle), solution);
+    if (report.gap > options.tol && report.sweeps < options.max_passes) {
+        SvmState<double> exact(*single);
+        single.reset();
+        improve(exact, options.tol, solution);
+        write_weights(exact, weights);
+    } else {
+        write_weights(*single, weights);
     }
-    std::copy(exact_bias.begin(), exact_bias.end(), bias);
+    report.converged = report.gap <= options.tol;
+    std::copy(solution.bias.begin(), solution.bias.end(), bias);
     if (label_log_probability != nullptr) {
-        std::copy(log_probability.begin(), log_probability.end(), label_log_probability);
+        std::copy(solution.log_probability.begin(), solution.log_probability.end(),
+                  label_log_probability);
     }
     return report;
 }
 
 void svm_label_log_probability(const FeatureMatrix& x, const std::int64_t* rows,
                                std::int64_t n_rows, const std::int32_t* labels, int classes,
-                               const ColumnMap& map, const float* weights, const double* bias,
+                               const ColumnMap& map, const double* weights, const double* bias,
                                int threads, double* label_log_probability) {
     const MappedRows mapped(x, rows, n_rows, map);
     const std::int64_t ldw = padded(x.d);

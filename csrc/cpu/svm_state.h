@@ -26,34 +26,38 @@ void shuffle(T* items, std::int64_t n, std::uint64_t seed) {
     }
 }
 
+// The solver's state in float32, or in float64 where float32 cannot reach the tolerance.
+template <class T>
 struct SvmState {
     SvmState(const MappedRows& mapped, const std::int32_t* class_numbers, int n_classes,
              const SvmOptions& chosen);
+    // Goes on from the multipliers of a solver in float32.
+    explicit SvmState(const SvmState<float>& from);
 
     const MappedRows& rows;
     const std::int32_t* labels;
     const SvmOptions& options;
     const int classes;
-    const int stride;          // padded(classes)
-    const std::int64_t ldw;    // padded(columns)
-    const int block_size;      // rows per block
+    const int stride;        // padded(classes)
+    const std::int64_t ldw;  // padded(columns)
+    const int block_size;    // rows per block
     const std::int64_t blocks;
 
-    AlignedBuffer<float> weights;  // (classes, ldw), the sum of all changes so far
-    AlignedBuffer<float> average;  // the same, averaged over the last sweeps
-    std::vector<float> bias;       // (classes)
-    std::vector<float> average_bias;
-    AlignedBuffer<float> alpha;    // (n, classes)
-    std::vector<float> loss;         // (n) as met at the last visit, without frozen pairs
-    std::vector<float> frozen_loss;  // (n) of the pairs frozen at their upper bound, when frozen
-    std::vector<std::int8_t> frozen;    // (n, classes) -1, 0, +1: see DualBlock::frozen
-    std::vector<std::int32_t> awake;    // (n) pairs of the sample that are not frozen
+    AlignedBuffer<T> weights;        // (classes, ldw) the sum of all changes so far
+    AlignedBuffer<T> average;        // (classes, ldw) the same, averaged over the last sweeps
+    std::vector<T> bias;             // (classes)
+    std::vector<T> average_bias;     // (classes)
+    AlignedBuffer<T> alpha;          // (n, classes)
+    std::vector<T> loss;             // (n) as met at the last visit, without frozen pairs
+    std::vector<T> frozen_loss;      // (n) of the pairs frozen at their upper bound, when frozen
+    std::vector<std::int8_t> frozen; // (n, classes) -1, 0, +1: see DualBlock::frozen
+    std::vector<std::int32_t> awake; // (n) pairs of the sample that are not frozen
     std::vector<std::int64_t> sequence;  // (n) rows in the order in which blocks hold them
-    AlignedBuffer<float> gram;  // (blocks, block_size * (block_size + 1) / 2) lower triangles
+    AlignedBuffer<T> gram;  // (blocks, block_size * (block_size + 1) / 2) lower triangles
     bool gram_known = false;
 
-    double dual_terms = 0.0;  // of alpha, see dual_terms() of the kernels
-    double total_loss = 0.0;  // sum of loss
+    double dual_terms = 0.0;  // sum alpha - (hinge 2) |alpha|^2 / (4C)
+    double total_loss = 0.0;  // sum of loss and frozen_loss
 
     std::int64_t packed_block() const {
         return static_cast<std::int64_t>(block_size) * (block_size + 1) / 2;
@@ -62,6 +66,7 @@ struct SvmState {
 
 // Visits blocks until the gap estimated from what the visits met is at most `target`, or the pass
 // limit; returns the estimate. Throws Interrupted.
-double sweep(SvmState& state, double target, SvmReport& report);
+template <class T>
+double sweep(SvmState<T>& state, double target, SvmReport& report);
 
 }  // namespace lead_fast

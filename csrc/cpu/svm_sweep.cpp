@@ -16,8 +16,6 @@
 
 #include <omp.h>
 
-#include <cstdio>
-#include <cstdlib>
 #include <exception>
 #include <memory>
 #include <numeric>
@@ -28,28 +26,45 @@
 namespace lead_fast {
 namespace {
 
+constexpr float kInfinity = INFINITY;
+// A pair is frozen if its gradient points out of the box by more than this share of the largest
+// violation of the last sweep.
+constexpr double kFreezeAbove = 0.1;
+// All pairs are visited again after so many sweeps, or when the largest violation has fallen to this
+// share of what it was then.
+constexpr int kLongestSleep = 20;
+constexpr double kWakeBelow = 0.3;
+// The estimate of the gap has a noise floor in float32: after so many sweeps over everything the
+// certificate decides.
+constexpr int kCertifyAfter = 3;
+// Weight of the newest sweep in the averaged weights: single iterates of coordinate descent have a
+// primal objective several times further from the optimum than their average.
+constexpr double kAverageShare = 0.25;
+
+template <class T>
 struct Exchange {
-    Exchange(const SvmState& s)
+    explicit Exchange(const SvmState<T>& s)
         : per_chunk(static_cast<std::size_t>(kTileRows) * s.stride),
           gram_per_chunk(static_cast<std::size_t>(kTileRows) * kTileRows),
           chunk_square(s.rows.chunks()) {
         for (int i = 0; i < 2; ++i) {
-            decision[i] = AlignedBuffer<float>(per_chunk * s.rows.chunks());
-            if (!s.gram_known) gram[i] = AlignedBuffer<float>(gram_per_chunk * s.rows.chunks());
+            decision[i] = AlignedBuffer<T>(per_chunk * s.rows.chunks());
+            if (!s.gram_known) gram[i] = AlignedBuffer<T>(gram_per_chunk * s.rows.chunks());
         }
     }
     const std::size_t per_chunk, gram_per_chunk;
     // Partial sums of each chunk. Two of each: a thread may fill one while a slower one still reads
     // the other.
-    AlignedBuffer<float> decision[2];  // (chunk, row, stride)
-    AlignedBuffer<float> gram[2];      // (chunk, row, row)
+    AlignedBuffer<T> decision[2];  // (chunk, row, stride)
+    AlignedBuffer<T> gram[2];      // (chunk, row, row)
     std::vector<double> chunk_square;  // |W|^2 of each chunk
     bool stop = false;
 };
 
+template <class T>
 class Worker {
   public:
-    Worker(SvmState& s, Exchange& exchange, SpinBarrier& barrier, int me, int team)
+    Worker(SvmState<T>& s, Exchange<T>& exchange, SpinBarrier& barrier, int me, int team)
         : s_(s), exchange_(exchange), barrier_(barrier), me_(me),
           first_chunk_(s.rows.chunks() * me / team), last_chunk_(s.rows.chunks() * (me + 1) / team),
           tile_(static_cast<std::size_t>(last_chunk_ - first_chunk_) * kTileRows * kChunk),
@@ -59,8 +74,8 @@ class Worker {
           change_(static_cast<std::size_t>(kTileRows) * s.stride),
           movers_change_(static_cast<std::size_t>(kTileRows) * s.stride),
           gram_(static_cast<std::size_t>(kTileRows) * kTileRows),
-          scratch_(3 * static_cast<std::size_t>(s.stride)), threshold_(s.stride, INFINITY),
-          violation_(s.stride, INFINITY), value_(s.stride), line_(s.classes), class_(s.classes), bias_(s.bias), block_order_(s.blocks),
+          scratch_(3 * static_cast<std::size_t>(s.stride)), threshold_(s.stride, kInfinity),
+          violation_(s.stride, kInfinity), value_(s.stride), line_(s.classes), class_(s.classes), bias_(s.bias), block_order_(s.blocks),
           dual_terms_(s.dual_terms), total_loss_(s.total_loss) {
         std::iota(block_order_.begin(), block_order_.end(), std::int64_t{0});
     }
@@ -68,35 +83,35 @@ class Worker {
     // All threads return at the same sweep; the estimated gap.
     double run(double target, SvmReport& report) {
         const int start = report.sweeps;
-        float last_full = INFINITY;
-        bool wake = true; int last_wake=start; long lastv_=0,lastr_=0;
+        T full = kInfinity;  // largest violation of the last sweep over everything
+        int since_full = 0, full_sweeps = 0;
+        everyone_ = true;
+        learn_gram_ = !s_.gram_known;
         for (sweep_ = start;;) {
             shuffle(block_order_.data(), s_.blocks, mix(s_.options.seed ^ mix(sweep_ + 1)));
-            everyone_ = wake;
             std::swap(threshold_, violation_);
-            violation_.fill(0.0f);
-            static const float TF=getenv("TF")?atof(getenv("TF")):1.0f; for(int k=0;k<s_.stride;++k) threshold_[k]*=TF;
+            for (int k = 0; k < s_.stride; ++k) threshold_[k] *= static_cast<T>(kFreezeAbove);
+            violation_.fill(T(0));
             for (std::int64_t at = 0; at < s_.blocks; ++at) {
                 visit(block_order_[at], at + 1 < s_.blocks ? block_order_[at + 1] : -1);
             }
             ++sweep_;
-            const double gap = estimate();
-            const float worst = *std::max_element(violation_.data(), violation_.data() + s_.stride);
-            if (everyone_) last_full = worst;
-            static const float WF=getenv("WF")?atof(getenv("WF")):0.1f; static const int WI=getenv("WI")?atoi(getenv("WI")):1000; static const int VB=getenv("VB")?1:0;
- if(everyone_) last_wake=sweep_;
- wake = worst <= WF * last_full || sweep_-last_wake>=WI; if(VB&&me_==0) fprintf(stderr,"sweep %d worst %.4f gap %.5f visited %.3f rows %.3f%s\n",sweep_,worst,gap,(visited_-lastv_)/double(s_.classes)/s_.rows.size(),(rows_-lastr_)/double(s_.rows.size()),everyone_?" FULL":""); lastv_=visited_; lastr_=rows_;
-            if (exchange_.stop || (everyone_ && gap <= target) || sweep_ >= s_.options.max_passes) {
-                if (me_ == 0) {
-                    report.sweeps = sweep_;
-                    report.passes += static_cast<double>(visited_) / static_cast<double>(s_.classes) / static_cast<double>(s_.rows.size());
-                    s_.bias = bias_;
-                    s_.dual_terms = dual_terms_;
-                    s_.total_loss = total_loss_;
-                    s_.gram_known = true;
-                }
+            learn_gram_ = false;
+            const double gap = finish_sweep();
+            const T worst = *std::max_element(violation_.data(), violation_.data() + s_.stride);
+            // The estimate counts what frozen pairs lost when they were frozen: it is of use only
+            // after a sweep over everything.
+            full_sweeps += everyone_;
+            const bool certify = everyone_ && (gap <= target || full_sweeps >= kCertifyAfter);
+            if (exchange_.stop || certify || sweep_ >= s_.options.max_passes) {
+                if (me_ == 0) keep_totals(report);
                 return gap;
             }
+            if (everyone_) {
+                full = worst;
+                since_full = 0;
+            }
+            everyone_ = ++since_full >= kLongestSleep || worst <= static_cast<T>(kWakeBelow) * full;
         }
     }
 
@@ -121,30 +136,30 @@ class Worker {
             const std::int64_t i = s_.sequence[at];
             if (!everyone_ && s_.awake[i] == 0) continue;
             const int m = count_++;
-            const float* alpha = s_.alpha.data() + i * s_.classes;
-            float* mine = alpha_.data() + m * s_.stride;
-            float* frozen = frozen_.data() + m * s_.stride;
+            const T* alpha = s_.alpha.data() + i * s_.classes;
+            T* mine = alpha_.data() + m * s_.stride;
+            T* frozen = frozen_.data() + m * s_.stride;
             std::copy(alpha, alpha + s_.classes, mine);
-            std::fill(mine + s_.classes, mine + s_.stride, 0.0f);
-            std::fill(frozen, frozen + s_.classes, 0.0f);
-            std::fill(frozen + s_.classes, frozen + s_.stride, -INFINITY);
+            std::fill(mine + s_.classes, mine + s_.stride, T(0));
+            std::fill(frozen, frozen + s_.classes, T(0));
+            std::fill(frozen + s_.classes, frozen + s_.stride, -kInfinity);
             row_[m] = i;
             member_[m] = static_cast<int>(at - first);
             label_[m] = s_.labels[i];
             old_loss_[m] = s_.loss[i] + s_.frozen_loss[i];
-            stale_loss_[m] = everyone_ ? 0.0f : s_.frozen_loss[i];
+            stale_loss_[m] = everyone_ ? T(0) : s_.frozen_loss[i];
             order_[m] = m;
             pairs_ += everyone_ ? s_.classes : s_.awake[i] + 1;
             if (everyone_ || s_.awake[i] == s_.classes) continue;
             const std::int8_t* code = s_.frozen.data() + i * s_.classes;
             for (int k = 0; k < s_.classes; ++k) {
-                if (code[k] != 0) frozen[k] = code[k] > 0 ? INFINITY : -INFINITY;
+                if (code[k] != 0) frozen[k] = code[k] > 0 ? kInfinity : -kInfinity;
             }
         }
         return count_ > 0;
     }
 
-    float* tile(int chunk) {
+    T* tile(int chunk) {
         return tile_.data() + static_cast<std::size_t>(chunk - first_chunk_) * kTileRows * kChunk;
     }
 
@@ -152,33 +167,33 @@ class Worker {
     void multiply() {
         const bool dense = 2 * pairs_ > count_ * s_.classes;
         for (int chunk = first_chunk_; chunk < last_chunk_; ++chunk) {
-            float* z = tile(chunk);
+            T* z = tile(chunk);
             const int width = s_.rows.padded_width(chunk);
-            const float* w = s_.weights.data() + s_.rows.begin(chunk);
-            float* part = exchange_.decision[parity_].data() + chunk * exchange_.per_chunk;
+            const T* w = s_.weights.data() + s_.rows.begin(chunk);
+            T* part = exchange_.decision[parity_].data() + chunk * exchange_.per_chunk;
             for (int m = 0; m < count_; ++m) s_.rows.read(row_[m], chunk, z + m * kChunk);
             if (dense) {
-                kernels().dots(z, kChunk, count_, w, s_.ldw, s_.classes, width, part, s_.stride);
+                kernels_of<T>().dots(z, kChunk, count_, w, s_.ldw, s_.classes, width, part, s_.stride);
             } else {
                 for (int m = 0; m < count_; ++m) {
-                    const float* frozen = frozen_.data() + m * s_.stride;
+                    const T* frozen = frozen_.data() + m * s_.stride;
                     int listed = 0;
                     for (int k = 0; k < s_.classes; ++k) {
-                        if (frozen[k] != 0.0f && k != label_[m]) continue;
+                        if (frozen[k] != T(0) && k != label_[m]) continue;
                         class_[listed] = k;
                         line_[listed++] = w + k * s_.ldw;
                     }
-                    kernels().dots_list(z + m * kChunk, line_.data(), listed, width, value_.data());
-                    float* out = part + m * s_.stride;
-                    std::fill(out, out + s_.classes, 0.0f);
+                    kernels_of<T>().dots_list(z + m * kChunk, line_.data(), listed, width, value_.data());
+                    T* out = part + m * s_.stride;
+                    std::fill(out, out + s_.classes, T(0));
                     for (int c = 0; c < listed; ++c) out[class_[c]] = value_[c];
                 }
             }
-            if (s_.gram_known || sweep_ > 0) continue;
-            float* gram = exchange_.gram[parity_].data() + chunk * exchange_.gram_per_chunk;
+            if (!learn_gram_) continue;
+            T* gram = exchange_.gram[parity_].data() + chunk * exchange_.gram_per_chunk;
             for (int m = 0; m < count_; m += 8) {
                 const int rows = std::min(8, count_ - m);
-                kernels().dots(z + m * kChunk, kChunk, rows, z, kChunk, m + rows, width,
+                kernels_of<T>().dots(z + m * kChunk, kChunk, rows, z, kChunk, m + rows, width,
                                gram + m * kTileRows, kTileRows);
             }
         }
@@ -196,19 +211,19 @@ class Worker {
 
     void reduce(std::int64_t block) {
         const int chunks = s_.rows.chunks();
-        const float* parts = exchange_.decision[parity_].data();
+        const T* parts = exchange_.decision[parity_].data();
         for (int m = 0; m < count_; ++m) {
-            float* f = decision_.data() + m * s_.stride;
+            T* f = decision_.data() + m * s_.stride;
             std::copy(bias_.begin(), bias_.end(), f);
             for (int chunk = 0; chunk < chunks; ++chunk) {
-                const float* part = parts + chunk * exchange_.per_chunk + m * s_.stride;
+                const T* part = parts + chunk * exchange_.per_chunk + m * s_.stride;
                 for (int k = 0; k < s_.classes; ++k) f[k] += part[k];
             }
-            std::fill(f + s_.classes, f + s_.stride, 0.0f);
+            std::fill(f + s_.classes, f + s_.stride, T(0));
         }
-        float* packed = s_.gram.data() + block * s_.packed_block();
-        if (!s_.gram_known && sweep_ == 0) {
-            const float* grams = exchange_.gram[parity_].data();
+        T* packed = s_.gram.data() + block * s_.packed_block();
+        if (learn_gram_) {
+            const T* grams = exchange_.gram[parity_].data();
             for (int m = 0; m < count_; ++m) {
                 for (int l = 0; l <= m; ++l) {
                     float total = 1.0f;  // the bias is one more column of ones
@@ -222,7 +237,7 @@ class Worker {
             return;
         }
         for (int m = 0; m < count_; ++m) {
-            const float* line = packed + member_[m] * (member_[m] + 1) / 2;
+            const T* line = packed + member_[m] * (member_[m] + 1) / 2;
             for (int l = 0; l <= m; ++l) {
                 gram_[m * kTileRows + l] = gram_[l * kTileRows + m] = line[member_[l]];
             }
@@ -233,10 +248,10 @@ class Worker {
     void solve(std::int64_t block) {
         const std::uint64_t draw = static_cast<std::uint64_t>(block) * 0x9e3779b9ull + sweep_;
         shuffle(order_, count_, mix(s_.options.seed + mix(draw)));
-        DualBlock b{};
+        DualBlock<T> b{};
         b.form = s_.options.form;
         b.hinge = s_.options.hinge;
-        b.cost = static_cast<float>(s_.options.cost);
+        b.cost = static_cast<T>(s_.options.cost);
         b.rows = count_;
         b.classes = s_.classes;
         b.stride = s_.stride;
@@ -254,15 +269,15 @@ class Worker {
         b.frozen_loss = frozen_loss_;
         b.changed = changed_;
         b.scratch = scratch_.data();
-        kernels().solve_block(b);
+        kernels_of<T>().solve_block(b);
 
         dual_terms_ += b.dual_gain;
-        visited_ += pairs_; rows_+=count_;
+        visited_ += pairs_;
         movers_ = 0;
         for (int m = 0; m < count_; ++m) {
             total_loss_ += static_cast<double>(loss_[m]) + static_cast<double>(stale_loss_[m]) - static_cast<double>(old_loss_[m]);
             if (changed_[m]) {
-                const float* change = change_.data() + m * s_.stride;
+                const T* change = change_.data() + m * s_.stride;
                 for (int k = 0; k < s_.classes; ++k) bias_[k] += change[k];
                 mover_[movers_++] = m;
             }
@@ -273,14 +288,14 @@ class Worker {
     void keep(int m) {
         const std::int64_t i = row_[m];
         const std::int64_t at = i * s_.classes;
-        const float* frozen = frozen_.data() + m * s_.stride;
+        const T* frozen = frozen_.data() + m * s_.stride;
         s_.loss[i] = loss_[m] - frozen_loss_[m];
         s_.frozen_loss[i] = stale_loss_[m] + frozen_loss_[m];
         if (changed_[m]) std::copy_n(alpha_.data() + m * s_.stride, s_.classes, s_.alpha.data() + at);
         int awake = 0;
         for (int k = 0; k < s_.classes; ++k) {
-            s_.frozen[at + k] = static_cast<std::int8_t>((frozen[k] > 0.0f) - (frozen[k] < 0.0f));
-            awake += frozen[k] == 0.0f;
+            s_.frozen[at + k] = static_cast<std::int8_t>((frozen[k] > T(0)) - (frozen[k] < T(0)));
+            awake += frozen[k] == T(0);
         }
         // The label's own place is no variable in the all-in-one forms.
         if (s_.options.form != SvmForm::one_vs_rest) --awake;
@@ -292,9 +307,9 @@ class Worker {
         if (movers_ == 0) return;
         const bool dense = 2 * pairs_ > count_ * s_.classes;
         for (int chunk = first_chunk_; chunk < last_chunk_; ++chunk) {
-            float* w = s_.weights.data() + s_.rows.begin(chunk);
+            T* w = s_.weights.data() + s_.rows.begin(chunk);
             const int width = s_.rows.padded_width(chunk);
-            const float* line[kTileRows];
+            const T* line[kTileRows];
             if (dense) {
                 for (int m = 0; m < movers_; ++m) {
                     line[m] = tile(chunk) + mover_[m] * kChunk;
@@ -302,80 +317,96 @@ class Worker {
                     std::copy_n(change_.data() + mover_[m] * s_.stride, s_.stride,
                                 movers_change_.data() + m * s_.stride);
                 }
-                kernels().update(w, s_.ldw, s_.classes, line, movers_, movers_change_.data(),
+                kernels_of<T>().update(w, s_.ldw, s_.classes, line, movers_, movers_change_.data(),
                                  s_.stride, width);
                 continue;
             }
             for (int k = 0; k < s_.classes; ++k) {
-                float coefficient[kTileRows];
+                T coefficient[kTileRows];
                 int rows = 0;
                 for (int m = 0; m < movers_; ++m) {
                     const float c = change_[mover_[m] * s_.stride + k];
-                    if (c == 0.0f) continue;
+                    if (c == T(0)) continue;
                     line[rows] = tile(chunk) + mover_[m] * kChunk;
                     coefficient[rows++] = c;
                 }
-                if (rows > 0) kernels().update_list(w + k * s_.ldw, line, coefficient, rows, width);
+                if (rows > 0) kernels_of<T>().update_list(w + k * s_.ldw, line, coefficient, rows, width);
             }
         }
     }
 
-    // The gap at the current W, taking each sample's loss from its last visit.
-    double estimate() {
+    // Averages the weights, and estimates the gap at the current ones from each sample's loss at its
+    // last visit.
+    double finish_sweep() {
+        const T share = sweep_ == 1 ? T(1) : static_cast<T>(kAverageShare);
         for (int chunk = first_chunk_; chunk < last_chunk_; ++chunk) {
             double total = 0.0;
             for (int k = 0; k < s_.classes; ++k) {
-                static const float AV=getenv("AV")?atof(getenv("AV")):0.25f;
-                const float keep=sweep_<=2?1.0f:AV;
-                float* avg=s_.average.data()+k*s_.ldw+s_.rows.begin(chunk); const float* w=s_.weights.data()+k*s_.ldw+s_.rows.begin(chunk);
-                for(int j=0;j<s_.rows.width(chunk);++j) avg[j]+=keep*(w[j]-avg[j]);
-                if(chunk==0) s_.average_bias[k]+=keep*(bias_[k]-s_.average_bias[k]);
-                total += kernels().square_norm(
-                    s_.weights.data() + k * s_.ldw + s_.rows.begin(chunk), s_.rows.width(chunk));
+                const std::int64_t at = k * s_.ldw + s_.rows.begin(chunk);
+                const T* w = s_.weights.data() + at;
+                T* average = s_.average.data() + at;
+                const int width = s_.rows.width(chunk);
+                for (int j = 0; j < width; ++j) average[j] += share * (w[j] - average[j]);
+                total += kernels_of<T>().square_norm(w, width);
             }
             exchange_.chunk_square[chunk] = total;
         }
-        if (me_ == 0) exchange_.stop = s_.options.interrupt();
+        if (me_ == 0) {
+            for (int k = 0; k < s_.classes; ++k) {
+                s_.average_bias[k] += share * (bias_[k] - s_.average_bias[k]);
+            }
+            exchange_.stop = s_.options.interrupt();
+        }
         barrier_.wait();
         double square = 0.0;
         for (double part : exchange_.chunk_square) square += part;
-        for (float b : bias_) square += static_cast<double>(b) * static_cast<double>(b);
+        for (T b : bias_) square += static_cast<double>(b) * static_cast<double>(b);
         const double primal = 0.5 * square + s_.options.cost * total_loss_;
         const double gap = (primal - (dual_terms_ - 0.5 * square)) / primal;
-        if (s_.options.form != SvmForm::one_vs_rest) {
-            violation_.fill(violation_[0]);
-        }
+        // The all-in-one forms are one problem with one threshold.
+        if (s_.options.form != SvmForm::one_vs_rest) violation_.fill(violation_[0]);
         barrier_.wait();  // nobody may start the next sweep's exchange before all have read this one
         return gap;
     }
 
-    SvmState& s_;
-    Exchange& exchange_;
+    void keep_totals(SvmReport& report) {
+        const double pairs = static_cast<double>(s_.classes) * static_cast<double>(s_.rows.size());
+        report.sweeps = sweep_;
+        report.passes += static_cast<double>(visited_) / pairs;
+        s_.bias = bias_;
+        s_.dual_terms = dual_terms_;
+        s_.total_loss = total_loss_;
+        s_.gram_known = true;
+    }
+
+    SvmState<T>& s_;
+    Exchange<T>& exchange_;
     SpinBarrier& barrier_;
     const int me_, first_chunk_, last_chunk_;
-    AlignedBuffer<float> tile_, decision_, alpha_, frozen_, change_, movers_change_, gram_, scratch_;
-    AlignedBuffer<float> threshold_, violation_, value_;
-    std::vector<const float*> line_;
+    AlignedBuffer<T> tile_, decision_, alpha_, frozen_, change_, movers_change_, gram_, scratch_;
+    AlignedBuffer<T> threshold_, violation_, value_;
+    std::vector<const T*> line_;
     std::vector<int> class_;
-    std::vector<float> bias_;
+    std::vector<T> bias_;
     std::vector<std::int64_t> block_order_;
     double dual_terms_, total_loss_;
-    std::int64_t visited_ = 0; long rows_=0;
+    std::int64_t visited_ = 0;
     int sweep_ = 0, parity_ = 0, count_ = 0, pairs_ = 0, movers_ = 0;
-    bool everyone_ = false;
+    bool everyone_ = true, learn_gram_ = false;
     std::int64_t row_[kTileRows];
     int member_[kTileRows], order_[kTileRows], changed_[kTileRows], mover_[kTileRows];
     std::int32_t label_[kTileRows];
-    float loss_[kTileRows], old_loss_[kTileRows], stale_loss_[kTileRows], frozen_loss_[kTileRows];
+    T loss_[kTileRows], old_loss_[kTileRows], stale_loss_[kTileRows], frozen_loss_[kTileRows];
 };
 
 }  // namespace
 
-double sweep(SvmState& state, double target, SvmReport& report) {
-    Exchange exchange(state);
+template <class T>
+double sweep(SvmState<T>& state, double target, SvmReport& report) {
+    Exchange<T> exchange(state);
     double estimate = 0.0;
     std::unique_ptr<SpinBarrier> barrier;
-    std::vector<Worker> workers;
+    std::vector<Worker<T>> workers;
     std::exception_ptr failure;
 #pragma omp parallel num_threads(std::max(1, std::min(state.options.threads, state.rows.chunks())))
     {
@@ -400,5 +431,8 @@ double sweep(SvmState& state, double target, SvmReport& report) {
     if (exchange.stop) throw Interrupted{};
     return estimate;
 }
+
+template double sweep(SvmState<float>&, double, SvmReport&);
+template double sweep(SvmState<double>&, double, SvmReport&);
 
 }  // namespace lead_fast

@@ -34,7 +34,9 @@ def get(name):
         If there is none, naming those that exist.
     """
     if not isinstance(name, str):
-        raise InputTypeError(f"metric: expected a name, got {type(name).__name__}")
+        raise InputTypeError(
+            f"metric: expected a name, got {type(name).__name__}; choose one of: {', '.join(names())}"
+        )
     if name not in _HOME:
         raise InputError(f"metric: {name!r} does not exist; choose one of: {', '.join(names())}")
     module, attribute = _HOME[name]
