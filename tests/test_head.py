@@ -173,6 +173,7 @@ def test_bad_values(arguments, word):
         (dict(n_features=4.5, n_classes=3), "n_features"),
         (dict(n_features=4, n_classes="3"), "n_classes"),
         (dict(n_features=4, n_classes=3, hidden=(8.5,)), "hidden"),
+        (dict(n_features=4, n_classes=3, hidden=8), "hidden"),
         (dict(n_features=4, n_classes=3, seed=0.5), "seed"),
         (dict(n_features=4, n_classes=3, seed=None), "seed"),
     ],

@@ -429,8 +429,7 @@ inline T solve_threshold(const T* G, int stride, Clip<T> clip, T target, T theta
 
 template <class T>
 struct Outcome {
-    bool moved;
-    T loss;       // of the margins met at entry, without the frozen pairs
+    T gap;        // C loss + conjugate - alpha . g at entry: at least 0, and 0 at the optimum
     T violation;  // largest change of a multiplier, in units of the gradient
 };
 
@@ -457,23 +456,29 @@ inline Outcome<T> solve_sample(const DualBlock<T>& b, const T* f, const T* froze
     }
     const T A = sum<T>(vtotal);
     G[label] = -infinity;
-    V vsum = {}, vworst = {};
+    // Frozen pairs stand at their bounds and have no gap.
+    V vloss = {}, vworst = {}, vproduct = {}, vsquare = {};
     for (int k = 0; k < stride; k += width) {
-        const V g = load(G + k);
-        V h = g > zero ? g : zero;
-        h = h < endless ? h : zero;  // frozen at the upper bound
-        vsum += b.hinge == 2 ? h * h : h;
+        const V g = load(G + k), al = load(alpha + k);
+        const V size = g < zero ? zero - g : g;
+        const V finite = size < endless ? g : zero;
+        const V h = finite > zero ? finite : zero;
+        vloss += b.hinge == 2 ? h * h : h;
         vworst = h > vworst ? h : vworst;
+        vproduct += al * finite;
+        vsquare += al * al;
     }
     const T worst = largest<T>(vworst);
     Outcome<T> out;
-    out.loss = ww ? sum<T>(vsum) : b.hinge == 2 ? worst * worst : worst;
     out.violation = 0;
-    out.moved = false;
     if (A == 0 && !(worst > 0)) {  // satisfied with all multipliers at zero
+        out.gap = 0;
         for (int k = 0; k < stride; k += width) store(slack + k, load(G + k));
         return out;
     }
+    const T loss = ww ? sum<T>(vloss) : b.hinge == 2 ? worst * worst : worst;
+    out.gap = b.cost * loss - sum<T>(vproduct);
+    if (b.hinge == 2) out.gap += (ww ? sum<T>(vsquare) : A * A) / (4 * b.cost);
     for (int k = 0; k < stride; k += width) {
         store(G + k, load(G + k) + q * (load(alpha + k) + A));
     }
@@ -499,9 +504,7 @@ inline Outcome<T> solve_sample(const DualBlock<T>& b, const T* f, const T* froze
         const V size = delta > zero ? delta : zero - delta;
         vmost = size > vmost ? size : vmost;
     }
-    const T most = largest<T>(vmost);
-    out.moved = most > 0;
-    out.violation = most * d;
+    out.violation = largest<T>(vmost) * d;
     change[label] = sum<T>(vdelta);
     return out;
 }
@@ -515,15 +518,16 @@ inline Outcome<T> solve_independent(const DualBlock<T>& b, const T* f, const T* 
     const T half = b.hinge == 2 ? static_cast<T>(0.5) / b.cost : 0;
     const V zero = {}, top = splat(b.hinge == 1 ? b.cost : static_cast<T>(kInfinity));
     const T d = q + half, inverse = 1 / d;
-    V vsum = {}, vmost = {};
+    const T quarter = b.hinge == 2 ? static_cast<T>(0.25) / b.cost : 0;
+    V vgap = {}, vmost = {};
     T* sign = b.scratch;  // -1 everywhere but +1 at the label
     sign[label] = 1;
     for (int k = 0; k < b.stride; k += width) {
         const V s = load(sign + k), al = load(alpha + k), fr = load(frozen + k);
         const V margin = 1 - s * load(f + k);
-        V h = margin > zero ? margin : zero;
-        h = fr == zero ? h : zero;
-        vsum += b.hinge == 2 ? h * h : h;
+        const V h = margin > zero ? margin : zero;
+        const V gap = b.cost * (b.hinge == 2 ? h * h : h) + al * (quarter * al - margin);
+        vgap += fr == zero ? gap : zero;
         V v = al + (margin - half * al) * inverse;
         v = v > zero ? v : zero;
         v = v < top ? v : top;
@@ -540,9 +544,8 @@ inline Outcome<T> solve_independent(const DualBlock<T>& b, const T* f, const T* 
     }
     sign[label] = -1;
     Outcome<T> out;
-    out.loss = sum<T>(vsum);
+    out.gap = sum<T>(vgap);
     out.violation = largest<T>(vmost);
-    out.moved = out.violation > 0;
     return out;
 }
 
@@ -561,27 +564,21 @@ inline double dual_terms(const DualBlock<T>& b, const T* alpha) {
     return A - S / (4.0 * static_cast<double>(b.cost));
 }
 
-// A pair at a bound whose gradient points out of the box by more than anything moved in the last
-// sweep is not expected back soon: it is frozen (frozen = -inf at 0, +inf at the upper bound).
-// Returns the loss of those frozen at the upper bound.
+// A pair at a bound whose gradient points out of the box by more than `threshold` is not expected
+// back soon: it is frozen (frozen = -inf at 0, +inf at the upper bound).
 template <class T>
-inline T freeze(const DualBlock<T>& b, const T* f, const T* slack, const T* before, const T* alpha,
-                T* frozen, int label) {
+inline void freeze(const DualBlock<T>& b, const T* slack, const T* before, const T* alpha, T* frozen,
+                   int label) {
     const bool boxed = b.hinge == 1 && b.form != SvmForm::crammer_singer;
     const bool independent = b.form == SvmForm::one_vs_rest;
-    T loss = 0;
     for (int k = 0; k < b.classes; ++k) {
         if (frozen[k] != 0 || (k == label && !independent)) continue;
-        const T limit = b.threshold[k];
-        if (alpha[k] == 0 && before[k] == 0 && slack[k] < -limit) {
+        if (alpha[k] == 0 && before[k] == 0 && slack[k] < -b.threshold[k]) {
             frozen[k] = -static_cast<T>(kInfinity);
-        } else if (boxed && alpha[k] == b.cost && before[k] == b.cost && slack[k] > limit) {
+        } else if (boxed && alpha[k] == b.cost && before[k] == b.cost && slack[k] > b.threshold[k]) {
             frozen[k] = static_cast<T>(kInfinity);
-            const T margin = !independent ? 1 - f[label] + f[k] : k == label ? 1 - f[k] : 1 + f[k];
-            loss += margin > 0 ? margin : 0;
         }
     }
-    return loss;
 }
 
 template <class T>
@@ -610,10 +607,11 @@ void solve_block(DualBlock<T>& b) {
             out = solve_sample(b, f, frozen, alpha, change, slack, b.labels[i], q);
             if (out.violation > b.violation[0]) b.violation[0] = out.violation;
         }
-        b.loss[i] = out.loss;
-        b.changed[i] = out.moved;
-        b.frozen_loss[i] = freeze(b, f, slack, before, alpha, frozen, b.labels[i]);
-        if (!out.moved) continue;
+        b.gap[i] = out.gap;
+        b.moved[i] = out.violation;
+        b.changed[i] = out.violation > 0;
+        freeze(b, slack, before, alpha, frozen, b.labels[i]);
+        if (!b.changed[i]) continue;
         b.dual_gain += dual_terms(b, alpha) - terms;
         // The samples still to come in this block see the change through the Gram matrix.
         for (int later = step + 1; later < b.rows; ++later) {

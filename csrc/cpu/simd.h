@@ -32,8 +32,8 @@ struct DualBlock {
     T* alpha;            // (rows, stride) dual variables, updated
     T* frozen;           // (rows, stride) 0, or -inf / +inf: alpha stays 0 / at its upper bound
     T* change;           // (rows, stride) out: change of each sample's coefficients in W
-    T* loss;             // (rows) out: the loss met at the visit, without that of frozen pairs
-    T* frozen_loss;      // (rows) out: the loss of the pairs frozen at this visit
+    T* gap;              // (rows) out: the sample's share of the duality gap met at the visit
+    T* moved;            // (rows) out: largest change of a multiplier, in units of the gradient
     int* changed;            // (rows) out: 0 where nothing changed
     T* scratch;          // (3 * stride)
     double dual_gain;        // out: change of sum alpha - (hinge 2) |alpha|^2 / (4C)

@@ -108,14 +108,7 @@ class Certificate {
                               loss_[i] = hinge_loss(f, s_.classes, label, s_.options);
                               log_probability[i] = label_log_softmax(f, s_.classes, label);
                           });
-        double loss = 0.0;
-        s_.total_loss = 0.0;
-        for (std::int64_t i = 0; i < s_.rows.size(); ++i) {
-            loss += loss_[i];
-            s_.loss[i] = static_cast<T>(loss_[i]);
-            s_.total_loss += static_cast<double>(s_.loss[i]);
-        }
-        std::fill(s_.frozen_loss.begin(), s_.frozen_loss.end(), T(0));
+        const double loss = std::accumulate(loss_.begin(), loss_.end(), 0.0);
         report.primal = primal + s_.options.cost * loss;
         // Both are exact but for float64 rounding, which may leave a gap of -1e-16 at the optimum.
         report.gap = std::max(0.0, (report.primal - report.dual) / report.primal);
@@ -207,9 +200,9 @@ SvmState<T>::SvmState(const MappedRows& mapped, const std::int32_t* class_number
       blocks((rows.size() + block_size - 1) / block_size),
       weights(static_cast<std::size_t>(classes) * ldw, T(0)), average(weights.size(), T(0)),
       bias(classes, T(0)), average_bias(classes, T(0)),
-      alpha(static_cast<std::size_t>(rows.size()) * classes, T(0)), loss(rows.size(), T(0)),
-      frozen_loss(rows.size(), T(0)), frozen(static_cast<std::size_t>(rows.size()) * classes, 0),
-      awake(rows.size(), classes), sequence(rows.size()),
+      alpha(static_cast<std::size_t>(rows.size()) * classes, T(0)), gap(rows.size(), 0.0f),
+      frozen(static_cast<std::size_t>(rows.size()) * classes, 0),
+      awake(rows.size(), classes), due(rows.size(), 0), sequence(rows.size()),
       gram(static_cast<std::size_t>(blocks) * packed_block()) {
     std::iota(sequence.begin(), sequence.end(), std::int64_t{0});
     shuffle(sequence.data(), rows.size(), mix(options.seed));
@@ -223,9 +216,7 @@ SvmState<T>::SvmState(const SvmState<float>& from)
     std::copy_n(from.average.data(), from.average.size(), average.data());
     std::copy(from.bias.begin(), from.bias.end(), bias.begin());
     std::copy(from.average_bias.begin(), from.average_bias.end(), average_bias.begin());
-    std::copy(from.loss.begin(), from.loss.end(), loss.begin());
     dual_terms = from.dual_terms;
-    total_loss = from.total_loss;
 }
 
 namespace {
@@ -241,14 +232,14 @@ template <class T>
 void improve(SvmState<T>& state, double tol, Solution& solution) {
     Certificate<T> certificate(state);
     SvmReport& report = solution.report;
-    double ratio = 1.0;  // how far the estimated gap has been below the true one
+    double ratio = 1.0;  // of the certified gap to the estimate, as last seen
     double best = INFINITY;
     int best_sweep = report.sweeps;
     bool stuck = false;
     do {
         const double estimate = sweep(state, tol / ratio, report);
         certificate.run(report, solution.bias, solution.log_probability);
-        ratio = std::max(ratio, 1.1 * report.gap / std::max(estimate, 0.1 * report.gap));
+        ratio = std::clamp(1.05 * report.gap / estimate, 0.5, 10.0);
         if (report.gap < 0.7 * best) {
             best = report.gap;
             best_sweep = report.sweeps;

@@ -48,16 +48,15 @@ struct SvmState {
     std::vector<T> bias;             // (classes)
     std::vector<T> average_bias;     // (classes)
     AlignedBuffer<T> alpha;          // (n, classes)
-    std::vector<T> loss;             // (n) as met at the last visit, without frozen pairs
-    std::vector<T> frozen_loss;      // (n) of the pairs frozen at their upper bound, when frozen
+    std::vector<float> gap;          // (n) shares of the duality gap met at the last visits
     std::vector<std::int8_t> frozen; // (n, classes) -1, 0, +1: see DualBlock::frozen
     std::vector<std::int32_t> awake; // (n) pairs of the sample that are not frozen
+    std::vector<std::int32_t> due;   // (n) the sweep in which the sample is visited next
     std::vector<std::int64_t> sequence;  // (n) rows in the order in which blocks hold them
     AlignedBuffer<T> gram;  // (blocks, block_size * (block_size + 1) / 2) lower triangles
     bool gram_known = false;
 
     double dual_terms = 0.0;  // sum alpha - (hinge 2) |alpha|^2 / (4C)
-    double total_loss = 0.0;  // sum of loss and frozen_loss
 
     std::int64_t packed_block() const {
         return static_cast<std::int64_t>(block_size) * (block_size + 1) / 2;

@@ -30,13 +30,13 @@ constexpr float kInfinity = INFINITY;
 // A pair is frozen if its gradient points out of the box by more than this share of the largest
 // violation of the last sweep.
 constexpr double kFreezeAbove = 0.1;
-// All pairs are visited again after so many sweeps, or when the largest violation has fallen to this
+// All pairs are visited again after so many sweeps, or when the estimated gap has fallen to this
 // share of what it was then.
-constexpr int kLongestSleep = 20;
+constexpr int kLongestSleep = 40;
 constexpr double kWakeBelow = 0.3;
 // The estimate of the gap has a noise floor in float32: after so many sweeps over everything the
 // certificate decides.
-constexpr int kCertifyAfter = 3;
+constexpr int kCertifyAfter = 5;
 // Weight of the newest sweep in the averaged weights: single iterates of coordinate descent have a
 // primal objective several times further from the optimum than their average.
 constexpr double kAverageShare = 0.25;
@@ -76,31 +76,31 @@ class Worker {
           gram_(static_cast<std::size_t>(kTileRows) * kTileRows),
           scratch_(3 * static_cast<std::size_t>(s.stride)), threshold_(s.stride, kInfinity),
           violation_(s.stride, kInfinity), value_(s.stride), line_(s.classes), class_(s.classes), bias_(s.bias), block_order_(s.blocks),
-          dual_terms_(s.dual_terms), total_loss_(s.total_loss) {
+          dual_terms_(s.dual_terms),
+          total_gap_(std::accumulate(s.gap.begin(), s.gap.end(), 0.0)) {
         std::iota(block_order_.begin(), block_order_.end(), std::int64_t{0});
     }
 
     // All threads return at the same sweep; the estimated gap.
     double run(double target, SvmReport& report) {
-        const int start = report.sweeps;
-        T full = kInfinity;  // largest violation of the last sweep over everything
-        int since_full = 0, full_sweeps = 0;
+        double gap_when_awake = kInfinity;
+        int asleep = 0, full_sweeps = 0;
         everyone_ = true;
         learn_gram_ = !s_.gram_known;
-        for (sweep_ = start;;) {
+        for (sweep_ = report.sweeps;;) {
             shuffle(block_order_.data(), s_.blocks, mix(s_.options.seed ^ mix(sweep_ + 1)));
             std::swap(threshold_, violation_);
             for (int k = 0; k < s_.stride; ++k) threshold_[k] *= static_cast<T>(kFreezeAbove);
             violation_.fill(T(0));
+            moved_ = 0.0;
+            visits_ = 0;
             for (std::int64_t at = 0; at < s_.blocks; ++at) {
                 visit(block_order_[at], at + 1 < s_.blocks ? block_order_[at + 1] : -1);
             }
+            typical_move_ = visits_ > 0 ? moved_ / static_cast<double>(visits_) : 0.0;
             ++sweep_;
             learn_gram_ = false;
             const double gap = finish_sweep();
-            const T worst = *std::max_element(violation_.data(), violation_.data() + s_.stride);
-            // The estimate counts what frozen pairs lost when they were frozen: it is of use only
-            // after a sweep over everything.
             full_sweeps += everyone_;
             const bool certify = everyone_ && (gap <= target || full_sweeps >= kCertifyAfter);
             if (exchange_.stop || certify || sweep_ >= s_.options.max_passes) {
@@ -108,10 +108,10 @@ class Worker {
                 return gap;
             }
             if (everyone_) {
-                full = worst;
-                since_full = 0;
+                gap_when_awake = gap;
+                asleep = 0;
             }
-            everyone_ = ++since_full >= kLongestSleep || worst <= static_cast<T>(kWakeBelow) * full;
+            everyone_ = gap <= target || gap <= kWakeBelow * gap_when_awake || ++asleep >= kLongestSleep;
         }
     }
 
@@ -127,6 +127,10 @@ class Worker {
         apply();
     }
 
+    bool visited(std::int64_t i) const {
+        return everyone_ || (s_.awake[i] > 0 && s_.due[i] <= sweep_);
+    }
+
     // Takes what another thread may overwrite after the barrier.
     bool gather(std::int64_t block) {
         const std::int64_t first = block * s_.block_size;
@@ -134,7 +138,7 @@ class Worker {
         count_ = pairs_ = 0;
         for (std::int64_t at = first; at < last; ++at) {
             const std::int64_t i = s_.sequence[at];
-            if (!everyone_ && s_.awake[i] == 0) continue;
+            if (!visited(i)) continue;
             const int m = count_++;
             const T* alpha = s_.alpha.data() + i * s_.classes;
             T* mine = alpha_.data() + m * s_.stride;
@@ -146,8 +150,7 @@ class Worker {
             row_[m] = i;
             member_[m] = static_cast<int>(at - first);
             label_[m] = s_.labels[i];
-            old_loss_[m] = s_.loss[i] + s_.frozen_loss[i];
-            stale_loss_[m] = everyone_ ? T(0) : s_.frozen_loss[i];
+            old_gap_[m] = s_.gap[i];
             order_[m] = m;
             pairs_ += everyone_ ? s_.classes : s_.awake[i] + 1;
             if (everyone_ || s_.awake[i] == s_.classes) continue;
@@ -204,7 +207,7 @@ class Worker {
         const std::int64_t last = std::min(first + s_.block_size, s_.rows.size());
         for (std::int64_t at = first; at < last; ++at) {
             const std::int64_t i = s_.sequence[at];
-            if (!everyone_ && s_.awake[i] == 0) continue;
+            if (!visited(i)) continue;
             for (int chunk = first_chunk_; chunk < last_chunk_; ++chunk) s_.rows.prefetch(i, chunk);
         }
     }
@@ -265,17 +268,19 @@ class Worker {
         b.alpha = alpha_.data();
         b.frozen = frozen_.data();
         b.change = change_.data();
-        b.loss = loss_;
-        b.frozen_loss = frozen_loss_;
+        b.gap = gap_;
+        b.moved = move_;
         b.changed = changed_;
         b.scratch = scratch_.data();
         kernels_of<T>().solve_block(b);
 
         dual_terms_ += b.dual_gain;
-        visited_ += pairs_;
+        pairs_visited_ += pairs_;
+        visits_ += count_;
         movers_ = 0;
         for (int m = 0; m < count_; ++m) {
-            total_loss_ += static_cast<double>(loss_[m]) + static_cast<double>(stale_loss_[m]) - static_cast<double>(old_loss_[m]);
+            total_gap_ += static_cast<double>(static_cast<float>(gap_[m]) - old_gap_[m]);
+            moved_ += static_cast<double>(move_[m]);
             if (changed_[m]) {
                 const T* change = change_.data() + m * s_.stride;
                 for (int k = 0; k < s_.classes; ++k) bias_[k] += change[k];
@@ -289,8 +294,13 @@ class Worker {
         const std::int64_t i = row_[m];
         const std::int64_t at = i * s_.classes;
         const T* frozen = frozen_.data() + m * s_.stride;
-        s_.loss[i] = loss_[m] - frozen_loss_[m];
-        s_.frozen_loss[i] = stale_loss_[m] + frozen_loss_[m];
+        s_.gap[i] = static_cast<float>(gap_[m]);
+        // A sample that moves less than is typical is visited less often.
+        const double move = static_cast<double>(move_[m]);
+        s_.due[i] = sweep_ + (move >= typical_move_         ? 1
+                              : move >= 0.5 * typical_move_  ? 2
+                              : move >= 0.25 * typical_move_ ? 3
+                                                             : 5);
         if (changed_[m]) std::copy_n(alpha_.data() + m * s_.stride, s_.classes, s_.alpha.data() + at);
         int awake = 0;
         for (int k = 0; k < s_.classes; ++k) {
@@ -335,8 +345,8 @@ class Worker {
         }
     }
 
-    // Averages the weights, and estimates the gap at the current ones from each sample's loss at its
-    // last visit.
+    // Averages the weights, and estimates the gap: the sum of the samples' shares in it, as met at
+    // their last visits. Frozen pairs have none.
     double finish_sweep() {
         const T share = sweep_ == 1 ? T(1) : static_cast<T>(kAverageShare);
         for (int chunk = first_chunk_; chunk < last_chunk_; ++chunk) {
@@ -361,8 +371,8 @@ class Worker {
         double square = 0.0;
         for (double part : exchange_.chunk_square) square += part;
         for (T b : bias_) square += static_cast<double>(b) * static_cast<double>(b);
-        const double primal = 0.5 * square + s_.options.cost * total_loss_;
-        const double gap = (primal - (dual_terms_ - 0.5 * square)) / primal;
+        const double dual = dual_terms_ - 0.5 * square;
+        const double gap = total_gap_ / (dual + total_gap_);
         // The all-in-one forms are one problem with one threshold.
         if (s_.options.form != SvmForm::one_vs_rest) violation_.fill(violation_[0]);
         barrier_.wait();  // nobody may start the next sweep's exchange before all have read this one
@@ -372,10 +382,9 @@ class Worker {
     void keep_totals(SvmReport& report) {
         const double pairs = static_cast<double>(s_.classes) * static_cast<double>(s_.rows.size());
         report.sweeps = sweep_;
-        report.passes += static_cast<double>(visited_) / pairs;
+        report.passes += static_cast<double>(pairs_visited_) / pairs;
         s_.bias = bias_;
         s_.dual_terms = dual_terms_;
-        s_.total_loss = total_loss_;
         s_.gram_known = true;
     }
 
@@ -389,14 +398,15 @@ class Worker {
     std::vector<int> class_;
     std::vector<T> bias_;
     std::vector<std::int64_t> block_order_;
-    double dual_terms_, total_loss_;
-    std::int64_t visited_ = 0;
+    double dual_terms_, total_gap_, moved_ = 0.0, typical_move_ = 0.0;
+    std::int64_t pairs_visited_ = 0, visits_ = 0;
     int sweep_ = 0, parity_ = 0, count_ = 0, pairs_ = 0, movers_ = 0;
     bool everyone_ = true, learn_gram_ = false;
     std::int64_t row_[kTileRows];
     int member_[kTileRows], order_[kTileRows], changed_[kTileRows], mover_[kTileRows];
     std::int32_t label_[kTileRows];
-    T loss_[kTileRows], old_loss_[kTileRows], stale_loss_[kTileRows], frozen_loss_[kTileRows];
+    T gap_[kTileRows], move_[kTileRows];
+    float old_gap_[kTileRows];
 };
 
 }  // namespace
