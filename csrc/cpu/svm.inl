@@ -1,0 +1,452 @@
+// The inner loops of the SVM: small dense products and the dual sub-problem of one sample. Part of
+// kernels.inl.
+
+namespace lead_fast {
+namespace LEAD_FAST_ISA {
+namespace {
+
+// ---- small dense products -------------------------------------------------------------------
+// Register tiles of R rows by C classes: R * C accumulators, R + 1 registers for operands.
+
+template <class T, int R, int C>
+inline void dots_tile(const T* x, int64_t ldx, const T* w, int64_t ldw, int n, T* out, int64_t ldo) {
+    typedef typename VectorOf<T>::type V;
+    V acc[R][C] = {};
+    for (int j = 0; j < n; j += VectorOf<T>::width) {
+        V xv[R];
+        for (int r = 0; r < R; ++r) xv[r] = load(x + r * ldx + j);
+        for (int c = 0; c < C; ++c) {
+            const V wv = load(w + c * ldw + j);
+            for (int r = 0; r < R; ++r) acc[r][c] += xv[r] * wv;
+        }
+    }
+    for (int r = 0; r < R; ++r) {
+        for (int c = 0; c < C; ++c) out[r * ldo + c] = sum<T>(acc[r][c]);
+    }
+}
+
+constexpr int kRows = W == 16 ? 4 : 2;
+
+template <class T, int R>
+inline void dots_rows(const T* x, int64_t ldx, const T* w, int64_t ldw, int classes, int n, T* out,
+                      int64_t ldo) {
+    int c = 0;
+    for (; c + 5 <= classes; c += 5) dots_tile<T, R, 5>(x, ldx, w + c * ldw, ldw, n, out + c, ldo);
+    switch (classes - c) {
+        case 1: dots_tile<T, R, 1>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
+        case 2: dots_tile<T, R, 2>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
+        case 3: dots_tile<T, R, 3>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
+        case 4: dots_tile<T, R, 4>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
+        default: break;
+    }
+}
+
+template <class T>
+void dots(const T* x, int64_t ldx, int rows, const T* w, int64_t ldw, int classes, int n, T* out,
+          int64_t ldo) {
+    int r = 0;
+    for (; r + kRows <= rows; r += kRows) {
+        dots_rows<T, kRows>(x + r * ldx, ldx, w, ldw, classes, n, out + r * ldo, ldo);
+    }
+    for (; r < rows; ++r) dots_rows<T, 1>(x + r * ldx, ldx, w, ldw, classes, n, out + r * ldo, ldo);
+}
+
+// C classes by N vectors of columns stay in registers while the rows stream past.
+template <class T, int C, int N>
+inline void update_tile(T* w, int64_t ldw, const T* const* x, int rows, const T* coefficient,
+                        int64_t ldc, int j) {
+    typedef typename VectorOf<T>::type V;
+    constexpr int width = VectorOf<T>::width;
+    V acc[C][N];
+    for (int c = 0; c < C; ++c) {
+        for (int v = 0; v < N; ++v) acc[c][v] = load(w + c * ldw + j + v * width);
+    }
+    for (int r = 0; r < rows; ++r) {
+        V xv[N];
+        for (int v = 0; v < N; ++v) xv[v] = load(x[r] + j + v * width);
+        for (int c = 0; c < C; ++c) {
+            const V a = splat(coefficient[r * ldc + c]);
+            for (int v = 0; v < N; ++v) acc[c][v] += a * xv[v];
+        }
+    }
+    for (int c = 0; c < C; ++c) {
+        for (int v = 0; v < N; ++v) store(w + c * ldw + j + v * width, acc[c][v]);
+    }
+}
+
+template <class T, int C>
+inline void update_classes(T* w, int64_t ldw, const T* const* x, int rows, const T* coefficient,
+                           int64_t ldc, int n) {
+    constexpr int width = VectorOf<T>::width;
+    int j = 0;
+    for (; j + 2 * width <= n; j += 2 * width) {
+        update_tile<T, C, 2>(w, ldw, x, rows, coefficient, ldc, j);
+    }
+    for (; j < n; j += width) update_tile<T, C, 1>(w, ldw, x, rows, coefficient, ldc, j);
+}
+
+template <class T>
+void update(T* w, int64_t ldw, int classes, const T* const* x, int rows, const T* coefficient,
+            int64_t ldc, int n) {
+    int c = 0;
+    for (; c + 5 <= classes; c += 5) {
+        update_classes<T, 5>(w + c * ldw, ldw, x, rows, coefficient + c, ldc, n);
+    }
+    for (; c < classes; ++c) {
+        update_classes<T, 1>(w + c * ldw, ldw, x, rows, coefficient + c, ldc, n);
+    }
+}
+
+// One row against a list of classes.
+template <class T>
+void dots_list(const T* x, const T* const* w, int count, int n, T* out) {
+    typedef typename VectorOf<T>::type V;
+    constexpr int width = VectorOf<T>::width;
+    int c = 0;
+    for (; c + 4 <= count; c += 4) {
+        V acc[4] = {};
+        for (int j = 0; j < n; j += width) {
+            const V xv = load(x + j);
+            for (int i = 0; i < 4; ++i) acc[i] += xv * load(w[c + i] + j);
+        }
+        for (int i = 0; i < 4; ++i) out[c + i] = sum<T>(acc[i]);
+    }
+    for (; c < count; ++c) {
+        V acc[2] = {};
+        int j = 0;
+        for (; j + 2 * width <= n; j += 2 * width) {
+            acc[0] += load(x + j) * load(w[c] + j);
+            acc[1] += load(x + j + width) * load(w[c] + j + width);
+        }
+        if (j < n) acc[0] += load(x + j) * load(w[c] + j);
+        out[c] = sum<T>(acc[0] + acc[1]);
+    }
+}
+
+// One class from a list of rows.
+template <class T>
+void update_list(T* w, const T* const* x, const T* coefficient, int rows, int n) {
+    typedef typename VectorOf<T>::type V;
+    constexpr int width = VectorOf<T>::width;
+    int j = 0;
+    for (; j + 4 * width <= n; j += 4 * width) {
+        V acc[4];
+        for (int v = 0; v < 4; ++v) acc[v] = load(w + j + v * width);
+        for (int r = 0; r < rows; ++r) {
+            const V a = splat(coefficient[r]);
+            for (int v = 0; v < 4; ++v) acc[v] += a * load(x[r] + j + v * width);
+        }
+        for (int v = 0; v < 4; ++v) store(w + j + v * width, acc[v]);
+    }
+    for (; j < n; j += width) {
+        V acc = load(w + j);
+        for (int r = 0; r < rows; ++r) acc += splat(coefficient[r]) * load(x[r] + j);
+        store(w + j, acc);
+    }
+}
+
+template <class T>
+double square_norm(const T* a, int64_t n) {
+    double total = 0.0;
+#pragma omp simd reduction(+ : total)
+    for (int64_t j = 0; j < n; ++j) {
+        total += static_cast<double>(a[j]) * static_cast<double>(a[j]);
+    }
+    return total;
+}
+
+// ---- the dual sub-problem of one sample -------------------------------------------------------
+// alpha[k] >= 0 for k != y is the multiplier of the margin constraint of class k; the sample adds
+// (sum alpha) z to W_y and -alpha[k] z to W_k. With q = <z, z> + 1 and g_k = 1 - f_y + f_k, one
+// sample's optimum satisfies
+//   alpha_k = clip((G_k - a A) / d, 0, U),  A = sum_k alpha_k,  G_k = g_k + q (alpha_k + A) at entry,
+// with ww, hinge 1: d = a = q, U = C; ww, hinge 2: d = q + 1/(2C), a = q, U = inf;
+// cs, hinge 2: d = q, a = q + 1/(2C), U = inf; cs, hinge 1: d = a = q, U = inf and, where that gives
+// A > C, the threshold theta instead of a A that makes A = C.
+// The left side falls and the right side rises with A: one root. Newton's steps on this piecewise
+// linear equation, kept inside a bracket, end on the exact linear piece.
+
+constexpr double kInfinity = INFINITY;
+
+template <class T>
+struct Clip {
+    T slope_inverse;  // 1 / d
+    T upper;          // U
+};
+
+// Steps smaller than this, relative to the root, are rounding.
+template <class T>
+inline T resolution() {
+    return sizeof(T) == 4 ? static_cast<T>(1e-7) : static_cast<T>(1e-15);
+}
+
+template <class T>
+inline T magnitude(T a) {
+    return a < 0 ? -a : a;
+}
+
+template <class T>
+inline T largest(typename VectorOf<T>::type v) {
+    T lane[VectorOf<T>::width];
+    store(lane, v);
+    T best = lane[0];
+    for (int i = 1; i < VectorOf<T>::width; ++i) best = lane[i] > best ? lane[i] : best;
+    return best;
+}
+
+// Sum of clip((G_k - theta) / d, 0, U) over the classes, and how many are strictly inside.
+template <class T>
+inline T clipped_sum(const T* G, int stride, T theta, Clip<T> clip, T* inside) {
+    typedef typename VectorOf<T>::type V;
+    V total = {}, count = {};
+    const V zero = {}, upper = splat(clip.upper), one = splat(static_cast<T>(1));
+    for (int k = 0; k < stride; k += VectorOf<T>::width) {
+        const V v = (load(G + k) - theta) * clip.slope_inverse;
+        const V positive = v > zero ? v : zero;
+        total += positive < upper ? positive : upper;
+        const V in = v > zero ? one : zero;
+        count += v < upper ? in : zero;
+    }
+    *inside = sum<T>(count);
+    return sum<T>(total);
+}
+
+// The root A of clipped_sum(a A) = A.
+template <class T>
+inline T solve_total(const T* G, int stride, T a, Clip<T> clip, T start) {
+    // h(A) = clipped_sum(a A) - A falls strictly; its slope is -(inside * a / d + 1).
+    T low = 0, high = static_cast<T>(kInfinity), A = start;
+    for (int step = 0; step < 100; ++step) {
+        T inside;
+        const T h = clipped_sum(G, stride, a * A, clip, &inside) - A;
+        if (h > 0) {
+            low = A;
+        } else if (h < 0) {
+            high = A;
+        } else {
+            return A;
+        }
+        T next = A + h / (inside * a * clip.slope_inverse + 1);
+        if (magnitude(next - A) <= resolution<T>() * A) return next;
+        if (!(next > low)) next = high < static_cast<T>(kInfinity) ? (low + high) / 2 : low;
+        if (!(next < high)) next = (low + high) / 2;
+        if (next == A) return A;  // the bracket is down to neighbouring numbers
+        A = next;
+    }
+    return A;
+}
+
+// theta with sum max(0, (G_k - theta) / d) = target. Convex: Newton from below never overshoots.
+template <class T>
+inline T solve_threshold(const T* G, int stride, Clip<T> clip, T target, T theta) {
+    for (int step = 0; step < 100; ++step) {
+        T inside;
+        const T h = clipped_sum(G, stride, theta, clip, &inside) - target;
+        const T next = theta + h / (inside * clip.slope_inverse);
+        if (!(next > theta + resolution<T>() * magnitude(theta))) return next;
+        theta = next;
+    }
+    return theta;
+}
+
+template <class T>
+struct Outcome {
+    T gap;        // C loss + conjugate - alpha . g at entry: at least 0, and 0 at the optimum
+    T violation;  // largest change of a multiplier, in units of the gradient
+};
+
+// All-in-one forms (ww, cs). change[k] becomes the change of the sample's coefficient in W_k.
+template <class T>
+inline Outcome<T> solve_sample(const DualBlock<T>& b, const T* f, const T* frozen, T* alpha, T* change,
+                               T* slack, int label, T q) {
+    typedef typename VectorOf<T>::type V;
+    constexpr int width = VectorOf<T>::width;
+    const T infinity = static_cast<T>(kInfinity);
+    const int stride = b.stride;
+    const bool ww = b.form == SvmForm::weston_watkins;
+    const T fy = f[label];
+    const T half = b.hinge == 2 ? static_cast<T>(0.5) / b.cost : 0;
+    const T upper = ww && b.hinge == 1 ? b.cost : infinity;
+    const V zero = {}, top = splat(upper), endless = splat(infinity);
+    T* G = b.scratch;
+
+    // Padded classes have frozen = -inf, so G = -inf and their alpha stays 0.
+    V vtotal = {};
+    for (int k = 0; k < stride; k += width) {
+        store(G + k, load(f + k) + (1 - fy) + load(frozen + k));
+        vtotal += load(alpha + k);
+    }
+    const T A = sum<T>(vtotal);
+    G[label] = -infinity;
+    // Frozen pairs stand at their bounds and have no gap.
+    V vloss = {}, vworst = {}, vproduct = {}, vsquare = {};
+    for (int k = 0; k < stride; k += width) {
+        const V g = load(G + k), al = load(alpha + k);
+        const V size = g < zero ? zero - g : g;
+        const V finite = size < endless ? g : zero;
+        const V h = finite > zero ? finite : zero;
+        vloss += b.hinge == 2 ? h * h : h;
+        vworst = h > vworst ? h : vworst;
+        vproduct += al * finite;
+        vsquare += al * al;
+    }
+    const T worst = largest<T>(vworst);
+    Outcome<T> out;
+    out.violation = 0;
+    if (A == 0 && !(worst > 0)) {  // satisfied with all multipliers at zero
+        out.gap = 0;
+        for (int k = 0; k < stride; k += width) store(slack + k, load(G + k));
+        return out;
+    }
+    const T loss = ww ? sum<T>(vloss) : b.hinge == 2 ? worst * worst : worst;
+    out.gap = b.cost * loss - sum<T>(vproduct);
+    if (b.hinge == 2) out.gap += (ww ? sum<T>(vsquare) : A * A) / (4 * b.cost);
+    for (int k = 0; k < stride; k += width) {
+        store(G + k, load(G + k) + q * (load(alpha + k) + A));
+    }
+    const T d = ww ? q + half : q;
+    const Clip<T> clip = {1 / d, upper};
+    const T a = ww ? q : q + half;
+    const T total = solve_total(G, stride, a, clip, A);
+    T theta = a * total;
+    if (!ww && b.hinge == 1 && total > b.cost) {
+        theta = solve_threshold(G, stride, clip, b.cost, theta);
+    }
+    V vmost = {}, vdelta = {};
+    for (int k = 0; k < stride; k += width) {
+        const V g = load(G + k) - theta;
+        V v = g * clip.slope_inverse;
+        v = v > zero ? v : zero;
+        v = v < top ? v : top;
+        const V delta = v - load(alpha + k);
+        store(slack + k, g - d * v);
+        store(alpha + k, v);
+        store(change + k, zero - delta);
+        vdelta += delta;
+        const V size = delta > zero ? delta : zero - delta;
+        vmost = size > vmost ? size : vmost;
+    }
+    out.violation = largest<T>(vmost) * d;
+    change[label] = sum<T>(vdelta);
+    return out;
+}
+
+// One-vs-rest: the classes are independent; alpha[k] of class k, s = +1 for the label, else -1.
+template <class T>
+inline Outcome<T> solve_independent(const DualBlock<T>& b, const T* f, const T* frozen, T* alpha,
+                                    T* change, T* slack, int label, T q) {
+    typedef typename VectorOf<T>::type V;
+    constexpr int width = VectorOf<T>::width;
+    const T half = b.hinge == 2 ? static_cast<T>(0.5) / b.cost : 0;
+    const V zero = {}, top = splat(b.hinge == 1 ? b.cost : static_cast<T>(kInfinity));
+    const T d = q + half, inverse = 1 / d;
+    const T quarter = b.hinge == 2 ? static_cast<T>(0.25) / b.cost : 0;
+    V vgap = {}, vmost = {};
+    T* sign = b.scratch;  // -1 everywhere but +1 at the label
+    sign[label] = 1;
+    for (int k = 0; k < b.stride; k += width) {
+        const V s = load(sign + k), al = load(alpha + k), fr = load(frozen + k);
+        const V margin = 1 - s * load(f + k);
+        const V h = margin > zero ? margin : zero;
+        const V gap = b.cost * (b.hinge == 2 ? h * h : h) + al * (quarter * al - margin);
+        vgap += fr == zero ? gap : zero;
+        V v = al + (margin - half * al) * inverse;
+        v = v > zero ? v : zero;
+        v = v < top ? v : top;
+        v = fr == zero ? v : al;
+        const V delta = v - al;
+        store(slack + k, margin - half * v - q * delta);
+        store(alpha + k, v);
+        store(change + k, s * delta);
+        const V size = (delta > zero ? delta : zero - delta) * d;
+        // The classes are problems of their own: each has its own largest change.
+        const V reach = load(b.violation + k);
+        store(b.violation + k, size > reach ? size : reach);
+        vmost = size > vmost ? size : vmost;
+    }
+    sign[label] = -1;
+    Outcome<T> out;
+    out.gap = sum<T>(vgap);
+    out.violation = largest<T>(vmost);
+    return out;
+}
+
+// sum alpha - (hinge 2) sum alpha^2 / (4C) for ww and ovr, (sum alpha)^2 / (4C) for cs.
+template <class T>
+inline double dual_terms(const DualBlock<T>& b, const T* alpha) {
+    typename VectorOf<T>::type total = {}, square = {};
+    for (int k = 0; k < b.stride; k += VectorOf<T>::width) {
+        const typename VectorOf<T>::type al = load(alpha + k);
+        total += al;
+        square += al * al;
+    }
+    const double A = static_cast<double>(sum<T>(total));
+    if (b.hinge == 1) return A;
+    const double S = b.form == SvmForm::crammer_singer ? A * A : static_cast<double>(sum<T>(square));
+    return A - S / (4.0 * static_cast<double>(b.cost));
+}
+
+// A pair at a bound whose gradient points out of the box by more than `threshold` is not expected
+// back soon: it is frozen (frozen = -inf at 0, +inf at the upper bound).
+template <class T>
+inline void freeze(const DualBlock<T>& b, const T* slack, const T* before, const T* alpha, T* frozen,
+                   int label) {
+    const bool boxed = b.hinge == 1 && b.form != SvmForm::crammer_singer;
+    const bool independent = b.form == SvmForm::one_vs_rest;
+    for (int k = 0; k < b.classes; ++k) {
+        if (frozen[k] != 0 || (k == label && !independent)) continue;
+        if (alpha[k] == 0 && before[k] == 0 && slack[k] < -b.threshold[k]) {
+            frozen[k] = -static_cast<T>(kInfinity);
+        } else if (boxed && alpha[k] == b.cost && before[k] == b.cost && slack[k] > b.threshold[k]) {
+            frozen[k] = static_cast<T>(kInfinity);
+        }
+    }
+}
+
+template <class T>
+void solve_block(DualBlock<T>& b) {
+    const bool independent = b.form == SvmForm::one_vs_rest;
+    if (independent) {
+        for (int k = 0; k < b.stride; ++k) b.scratch[k] = -1;
+    }
+    T* slack = b.scratch + b.stride;
+    T* before = b.scratch + 2 * b.stride;
+    b.dual_gain = 0.0;
+    for (int step = 0; step < b.rows; ++step) {
+        const int i = b.order[step];
+        const int64_t at = static_cast<int64_t>(i) * b.stride;
+        T* alpha = b.alpha + at;
+        T* change = b.change + at;
+        T* frozen = b.frozen + at;
+        const T* f = b.decision + at;
+        const T q = b.gram[static_cast<int64_t>(i) * b.gram_stride + i];
+        const double terms = dual_terms(b, alpha);
+        memcpy(before, alpha, static_cast<size_t>(b.stride) * sizeof(T));
+        Outcome<T> out;
+        if (independent) {
+            out = solve_independent(b, f, frozen, alpha, change, slack, b.labels[i], q);
+        } else {
+            out = solve_sample(b, f, frozen, alpha, change, slack, b.labels[i], q);
+            if (out.violation > b.violation[0]) b.violation[0] = out.violation;
+        }
+        b.gap[i] = out.gap;
+        b.moved[i] = out.violation;
+        b.changed[i] = out.violation > 0;
+        freeze(b, slack, before, alpha, frozen, b.labels[i]);
+        if (!b.changed[i]) continue;
+        b.dual_gain += dual_terms(b, alpha) - terms;
+        // The samples still to come in this block see the change through the Gram matrix.
+        for (int later = step + 1; later < b.rows; ++later) {
+            const int r = b.order[later];
+            T* fr = b.decision + static_cast<int64_t>(r) * b.stride;
+            const T g = b.gram[static_cast<int64_t>(r) * b.gram_stride + i];
+            for (int k = 0; k < b.stride; k += VectorOf<T>::width) {
+                store(fr + k, load(fr + k) + g * load(change + k));
+            }
+        }
+    }
+}
+
+}  // namespace
+}  // namespace LEAD_FAST_ISA
+}  // namespace lead_fast
