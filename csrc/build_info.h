@@ -17,8 +17,8 @@ struct BuildInfo {
 
 BuildInfo build_info();
 
-// Threads that a parallel region may use now: OpenMP's setting, or 1 in a child made by fork(), whose
-// OpenMP runtime has lost its threads.
+// Threads that a parallel region may use now: OpenMP's setting, or 1 in a child made by fork(),
+// whose OpenMP runtime has lost its threads.
 int max_threads();
 
 }  // namespace lead_fast

@@ -2,8 +2,9 @@
 //
 //   Phi[u, v] = sum_l (<a_{l-1}(u), a_{l-1}(v)> + 1) * <s_l(u), s_l(v)>
 //
-// a_0 = x, a_l the hidden activations, s_l the signal that back-propagation of sum_j F_j brings to the
-// pre-activation of layer l (s_L = ones(K)). Nothing of the size of the Jacobian is ever formed.
+// a_0 = x, a_l the hidden activations, s_l the signal that back-propagation of sum_j F_j brings to
+// the pre-activation of layer l (s_L = ones(K)). Nothing of the size of the Jacobian is ever
+// formed.
 #pragma once
 
 #include "types.h"
@@ -13,9 +14,9 @@ namespace lead_fast {
 // A multilayer perceptron widths[0] -> ... -> widths[layers], ReLU after every layer but the last.
 struct HeadView {
     int layers;
-    const std::int64_t* widths;      // (layers + 1)
-    const float* const* weights;     // weights[l]: (widths[l], widths[l + 1]), row-major
-    const float* const* biases;      // biases[l]: (widths[l + 1])
+    const std::int64_t* widths;   // (layers + 1)
+    const float* const* weights;  // weights[l]: (widths[l], widths[l + 1]), row-major
+    const float* const* biases;   // biases[l]: (widths[l + 1])
 };
 
 // diagonal[i] = Phi[i, i] of row rows[i]; no n_rows x n_rows array.

@@ -1,13 +1,14 @@
-// Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11) and
-// normal numbers from it, by operations that IEEE 754 defines exactly and in one fixed order: every
-// processor that does not contract a * b + c draws the same bits.
+// Philox4x32-10 (Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC11)
+// and normal numbers from it, by operations that IEEE 754 defines exactly and in one fixed order:
+// every processor that does not contract a * b + c draws the same bits.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 
-// static, not only inline: each instruction set compiles its own copy, and no linker may merge them.
+// static, not only inline: each instruction set compiles its own copy, and no linker may merge
+// them.
 #if defined(__CUDACC__)
 #define LEAD_FAST_HOST_DEVICE __host__ __device__
 #else
@@ -21,8 +22,8 @@ struct Philox {
 };
 
 LEAD_FAST_HOST_DEVICE static inline Philox philox4x32(std::uint32_t c0, std::uint32_t c1,
-                                               std::uint32_t c2, std::uint32_t c3,
-                                               std::uint64_t key) {
+                                                      std::uint32_t c2, std::uint32_t c3,
+                                                      std::uint64_t key) {
     std::uint32_t k0 = static_cast<std::uint32_t>(key);
     std::uint32_t k1 = static_cast<std::uint32_t>(key >> 32);
     for (int round = 0; round < 10; ++round) {
@@ -48,7 +49,8 @@ LEAD_FAST_HOST_DEVICE static inline float log_uniform(std::uint32_t w) {
     const float below_one = (static_cast<float>(0x1000000u - m) - 0.5f) * -0x1p-24f;
     std::uint32_t bits;
     std::memcpy(&bits, &u, 4);
-    const std::uint32_t shifted = bits - 0x3f3504f3u;  // sqrt(1/2): mantissa into [sqrt(1/2), sqrt(2))
+    const std::uint32_t shifted =
+        bits - 0x3f3504f3u;  // sqrt(1/2): mantissa into [sqrt(1/2), sqrt(2))
     const std::int32_t exponent = static_cast<std::int32_t>(shifted) >> 23;
     bits = (shifted & 0x007fffffu) + 0x3f3504f3u;
     float mantissa;

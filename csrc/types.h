@@ -21,9 +21,7 @@ struct FeatureMatrix {
     std::int64_t d;
     std::int64_t row_bytes;
 
-    const void* row(std::int64_t i) const {
-        return static_cast<const char*>(data) + i * row_bytes;
-    }
+    const void* row(std::int64_t i) const { return static_cast<const char*>(data) + i * row_bytes; }
 };
 
 // Asked between passes by the long loops; true stops them with Interrupted.

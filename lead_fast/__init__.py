@@ -37,8 +37,8 @@ __all__ = ["__version__", *_HOME, *_MODULES]
 class _Package(types.ModuleType):
     """A package in which ``lead`` and ``evolve`` are the functions, not the modules of that name.
 
-    Importing ``lead_fast.lead`` sets the attribute ``lead`` of the package to the module; here it is
-    left to :func:`__getattr__`, which finds the function.
+    Importing ``lead_fast.lead`` sets the attribute ``lead`` of the package to the module; here it
+    is left to :func:`__getattr__`, which finds the function.
     """
 
     def __setattr__(self, name, value):

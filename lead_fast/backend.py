@@ -1,4 +1,4 @@
-"""Where work runs: the native modules, devices, and threads. Nothing else imports the native code."""
+"""Where work runs: native modules, devices, threads. Nothing else imports the native code."""
 
 import contextlib
 import functools
@@ -51,6 +51,19 @@ _inside = 0
 _limit = None
 
 
+def _take_control():
+    """Let the calling thread set the size of BLAS's pool, which the whole process shares.
+
+    threadpoolctl from 3.7 on lets one thread do so and ignores the others without a word; here each
+    may be the first in or the last out.
+    """
+    import threadpoolctl
+
+    release = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
+    if release is not None:
+        release(force=True)
+
+
 @contextlib.contextmanager
 def one_blas_thread():
     """Hold BLAS to one thread: our own loops run one product per thread.
@@ -61,6 +74,7 @@ def one_blas_thread():
     global _inside, _limit
     with _guard:
         if _inside == 0:
+            _take_control()
             _limit = _blas_pools().limit(limits=1)
         _inside += 1
     try:
@@ -69,8 +83,10 @@ def one_blas_thread():
         with _guard:
             _inside -= 1
             if _inside == 0:
+                _take_control()
                 _limit.restore_original_limits()
                 _limit = None
+                _take_control()
 
 
 def build_info():

@@ -9,7 +9,9 @@ from .errors import InputError, InputTypeError
 def _check(name, kernel):
     kernel = np.asarray(kernel)
     if kernel.dtype.kind not in "fiub":
-        raise InputTypeError(f"kernels: that of class {name!r} has dtype {kernel.dtype}, not real numbers")
+        raise InputTypeError(
+            f"kernels: that of class {name!r} has dtype {kernel.dtype}, not real numbers"
+        )
     kernel = np.ascontiguousarray(kernel, dtype=np.float64)
     if 0 in kernel.shape:
         raise InputError(f"kernels: that of class {name!r} is empty, shape {kernel.shape}")
@@ -36,8 +38,8 @@ def spectrum(kernels, vectors=False):
     Returns
     -------
     dict
-        ``{class: (S,) float64}`` ascending; with ``vectors`` ``{class: (values, V)}``, V (S, S) with
-        the eigenvectors in its columns.
+        ``{class: (S,) float64}`` ascending; with ``vectors`` ``{class: (values, V)}``, V (S, S)
+        with the eigenvectors in its columns.
 
     Raises
     ------
@@ -61,7 +63,9 @@ def spectrum(kernels, vectors=False):
     names = list(kernels)
     matrices = [_check(name, kernels[name]) for name in names]
     with backend.one_blas_thread():
-        failed, values, bases = backend.cpu().eigh_batched(matrices, bool(vectors), backend.threads())
+        failed, values, bases = backend.cpu().eigh_batched(
+            matrices, bool(vectors), backend.threads()
+        )
     if failed >= 0:
         raise InputError(f"kernels: no convergence for class {names[failed]!r}")
     results = zip(values, bases, strict=True) if vectors else values

@@ -72,7 +72,7 @@ def weighted_tau(scores, truth, convention="scipy"):
     --------
     >>> import lead_fast
     >>> lead_fast.weighted_tau([0.9, 0.7, 0.2], [81.0, 86.5, 70.2], convention="paper")
-    0.14893617021276595
+    0.148936170212766
     """
     if convention not in CONVENTIONS:
         raise InputError(

@@ -13,7 +13,7 @@ def check_rates(rates, n_classes):
     """Return the rates as (K,) float64, finite and not negative."""
     array = np.ascontiguousarray(rates, dtype=np.float64)
     if array.shape != (n_classes,):
-        raise InputError(f"rates: expected one for each of {n_classes} classes, shape {array.shape}")
+        raise InputError(f"rates: expected {n_classes}, one for each class, got {array.shape}")
     if not (np.isfinite(array) & (array >= 0.0)).all():
         raise InputError("rates: must be finite and at least 0")
     return array

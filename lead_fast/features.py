@@ -28,12 +28,15 @@ class Features:
         expected = np.dtype(np.uint16 if dtype == "bfloat16" else dtype)
         if dtype not in NAMES or not isinstance(data, np.ndarray) or data.dtype != expected:
             found = getattr(data, "dtype", type(data).__name__)
-            raise InputTypeError(f"features: expected an array of {expected} for {dtype}, not {found}")
+            raise InputTypeError(
+                f"features: expected an array of {expected} for {dtype}, not {found}"
+            )
         self.data = data
         self.dtype = dtype
 
     @property
     def shape(self):
+        """Samples and width, (N, D)."""
         return self.data.shape
 
     def to_float(self):
@@ -52,7 +55,8 @@ def _array(obj, name):
         return obj, None
     if hasattr(obj, "__cuda_array_interface__") or _on_gpu(obj):
         raise DeviceError(
-            f"{name}: the array lives on a GPU and this build has no CUDA backend; move it to the CPU"
+            f"{name}: the array lives on a GPU and this build has no CUDA backend; "
+            "move it to the CPU"
         )
     if type(obj).__module__.split(".")[0] == "torch":
         return _tensor(obj, name)
@@ -115,7 +119,7 @@ def as_features(obj, name="features"):
     else:
         data, dtype = _array(obj, name)
     if isinstance(data, np.ma.MaskedArray):
-        raise InputTypeError(f"{name}: masked arrays are not supported; fill or drop what is masked")
+        raise InputTypeError(f"{name}: masked arrays are not supported; fill what is masked")
     dtype = dtype or data.dtype.name
     if dtype == "bfloat16" and data.dtype != np.uint16:  # the dtype of ml_dtypes and JAX
         data = data.view(np.uint16)
@@ -134,7 +138,8 @@ def as_features(obj, name="features"):
     if data.ndim != 2:
         hint = "; pool or flatten each sample to one vector" if data.ndim > 2 else ""
         raise InputError(
-            f"{name}: expected 2 dimensions (samples, width), got {data.ndim}, shape {data.shape}{hint}"
+            f"{name}: expected 2 dimensions (samples, width), got {data.ndim}, "
+            f"shape {data.shape}{hint}"
         )
     if 0 in data.shape:
         raise InputError(f"{name}: empty, shape {data.shape}")

@@ -1,5 +1,6 @@
 """Random heads: the multilayer perceptrons whose kernel LEAD uses."""
 
+import itertools
 import math
 
 import numpy as np
@@ -55,7 +56,7 @@ class Head:
             backend.cpu().head_weights(
                 self.seed, layer, fan_in, fan_out, math.sqrt(2.0 / fan_in), backend.threads()
             )
-            for layer, (fan_in, fan_out) in enumerate(zip(widths, widths[1:], strict=False))
+            for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths))
         ]
         self.biases = [np.zeros(width, np.float32) for width in widths[1:]]
 
@@ -89,7 +90,9 @@ def check_hidden(hidden):
 
 def _check_layers(weights, biases):
     if not weights or len(weights) != len(biases):
-        raise InputError(f"head: {len(weights)} weights and {len(biases)} biases; one of each per layer")
+        raise InputError(
+            f"head: {len(weights)} weights and {len(biases)} biases; one of each per layer"
+        )
     for layer, (w, b) in enumerate(zip(weights, biases, strict=True)):
         if w.ndim != 2 or 0 in w.shape or b.shape != (w.shape[1],):
             raise InputError(f"head: layer {layer} has weights {w.shape} and biases {b.shape}")

@@ -22,10 +22,12 @@ class Labels:
 
     @property
     def n(self):
+        """Samples, N."""
         return len(self.codes)
 
     @property
     def n_classes(self):
+        """Classes, K."""
         return len(self.classes)
 
     def rows_by_class(self):
@@ -50,7 +52,8 @@ def _plain(labels):
         if not np.isfinite(array).all():
             bad = ~np.isfinite(array)
             raise InputError(
-                f"labels: NaN or infinity in {bad.sum()} of {len(array)}, first in row {bad.argmax()}"
+                f"labels: NaN or infinity in {bad.sum()} of {len(array)}, "
+                f"first in row {bad.argmax()}"
             )
         whole = array.astype(np.int64)
         if (whole != array).any():

@@ -14,6 +14,7 @@ from .labels import encode
 from .ntk import choose_rows, rates_of_rows
 from .options import integer, real
 from .options import seed as check_seed
+from .svm import SvmOptions
 
 TIME_UNIT = 1e-6  # the paper's unit of training time: eta * t = 1e-6 * time
 _FOLD_STREAM = 2  # see csrc/philox.h
@@ -32,7 +33,7 @@ class LeadResult:
     classes : ndarray (K,)
         The classes, in the order of ``rates``.
     svm : SvmReport
-        ``primal``, ``dual``, ``gap``, ``passes``, ``converged``; summed over folds under ``cross_fit``.
+        ``primal``, ``dual``, ``gap``, ``passes``, ``converged``; over all folds of ``cross_fit``.
     seconds : dict
         Wall-clock seconds of each stage, and their ``"total"``.
     """
@@ -52,11 +53,13 @@ class Stopwatch:
         self._start = self._last = clock.perf_counter()
 
     def lap(self, stage):
+        """Book the time since the last lap on ``stage``."""
         now = clock.perf_counter()
         self.seconds[stage] = self.seconds.get(stage, 0.0) + now - self._last
         self._last = now
 
     def total(self):
+        """Seconds of each stage, and since the start as ``"total"``."""
         return {**self.seconds, "total": clock.perf_counter() - self._start}
 
 
@@ -77,13 +80,14 @@ class Lead:
         self.time = real("time", time, finite=False)
         self.hidden = check_hidden(hidden)
         self.seed = check_seed(seed)
-        self.svm = _svm_options(svm, hinge, C, scale, tol, max_passes, self.seed)
+        self.svm = SvmOptions(svm, hinge, C, scale, tol, max_passes, self.seed)
         self.rows = choose_rows(self.labels, integer("n_samples", n_samples, 1), self.seed)
         self.folds = None if cross_fit is None else self._folds(cross_fit)
         self.head = head
         self._heads = {}
 
     def __call__(self, features):
+        """Score features (N, D): a float."""
         return self.evaluate(features).score
 
     def evaluate(self, features):
@@ -107,14 +111,12 @@ class Lead:
             )
         log_probability, report = self._initial(x, mapping)
         watch.lap("svm")
-        score = float(
-            backend.cpu().evolved_score_label(
-                np.exp(log_probability), self.labels.codes, rates,
-                np.array([TIME_UNIT * self.time]), backend.threads(),
-            )[0]  # fmt: skip
+        times = np.array([TIME_UNIT * self.time])
+        (score,) = backend.cpu().evolved_score_label(
+            np.exp(log_probability), self.labels.codes, rates, times, backend.threads()
         )
         watch.lap("evolution")
-        return LeadResult(score, rates, self.labels.classes, report, watch.total())
+        return LeadResult(float(score), rates, self.labels.classes, report, watch.total())
 
     def _layers(self, d):
         k = self.labels.n_classes
@@ -129,7 +131,7 @@ class Lead:
         return weights, biases
 
     def _initial(self, x, mapping):
-        """log p_i[y_i] of the initial logits, (N,), and the report of the SVM."""
+        """The log p_i[y_i] of the initial logits, (N,), and the report of the SVM."""
         k = self.labels.n_classes
         codes = self.labels.codes
         if self.folds is None:
@@ -156,7 +158,7 @@ class Lead:
         return log_probability, report
 
     def _folds(self, count):
-        """Fold of each sample (N,): every class dealt out evenly, in an order drawn from the seed."""
+        """Fold of each sample (N,): each class dealt out evenly, in an order from the seed."""
         count = integer("cross_fit", count, 2, self.labels.n)
         folds = np.empty(self.labels.n, np.int64)
         for number, rows in enumerate(self.labels.rows_by_class()):
@@ -167,19 +169,15 @@ class Lead:
         return folds
 
 
-def _svm_options(form, hinge, C, scale, tol, max_passes, seed):
-    return svm.SvmOptions(form, hinge, C, scale, tol, max_passes, seed)
-
-
 def lead(
     features, labels, *, time=1.0, n_samples=64, hidden=(1024, 2048), svm="ww", hinge=1, C=1.0,
     scale="unit", cross_fit=None, tol=1e-3, max_passes=1000, seed=0, head=None, device=None,
 ):  # fmt: skip
     r"""Score one frozen backbone by the closed-form evolution of its logits.
 
-    A multi-class SVM, trained and evaluated on the features, gives initial logits p (soft-max of its
-    decision values). The pseudo neural tangent kernel of a random head gives each class c a rate
-    :math:`\lambda_c`, its mean eigenvalue. The score is
+    A multi-class SVM, trained and evaluated on the features, gives initial logits p (soft-max of
+    its decision values). The pseudo neural tangent kernel of a random head gives each class c
+    a rate :math:`\lambda_c`, its mean eigenvalue. The score is
 
     .. math:: \frac{1}{N} \sum_i \log E_i[y_i], \quad
               E_i = (1 - e^{-\lambda_c \eta t}) \mathrm{onehot}(y_i) + e^{-\lambda_c \eta t} p_i,
@@ -204,8 +202,8 @@ def lead(
     C : float
         Cost of the loss, positive.
     scale : {"unit", "standard", "none"}
-        What the SVM, and it alone, sees: features centred and divided by one number so that their mean
-        squared norm is 1; each column standardised; features as they are.
+        What the SVM, and it alone, sees: features centred and divided by one number so that their
+        mean squared norm is 1; each column standardised; features as they are.
     cross_fit : int, optional
         Number of stratified folds; each sample's initial logits then come from an SVM that has not
         seen it.
@@ -238,10 +236,10 @@ def lead(
 
     Notes
     -----
-    Time: some tens of passes over pairs of sample and class for the SVM, 4 N D K operations each at
+    Time: some 15 passes over pairs of sample and class for the SVM, 4 N D K operations each at
     most; 2 S K (D H1 + 2 H1 H2) for the rates. Memory beyond the features: 5 N K bytes for dual
-    variables, the head, and small buffers. The same input and seed give the same bits for any number
-    of threads.
+    variables, the head, and small buffers. The same input and seed give the same bits for any
+    number of threads.
 
     References
     ----------
@@ -258,6 +256,7 @@ def lead(
     True
     """
     return Lead(
-        labels, time=time, n_samples=n_samples, hidden=hidden, svm=svm, hinge=hinge, C=C, scale=scale,
-        cross_fit=cross_fit, tol=tol, max_passes=max_passes, seed=seed, head=head, device=device,
+        labels, time=time, n_samples=n_samples, hidden=hidden, svm=svm, hinge=hinge, C=C,
+        scale=scale, cross_fit=cross_fit, tol=tol, max_passes=max_passes, seed=seed, head=head,
+        device=device,
     ).evaluate(features)  # fmt: skip

@@ -93,8 +93,8 @@ def class_rates(features, labels, head, n_samples=64, seed=0):
 
     Notes
     -----
-    2 S K (D H1 + 2 H1 H2 + ...) operations in single-threaded products, one group of rows per thread;
-    scratch memory of one group of at most 320 rows per thread.
+    2 S K (D H1 + 2 H1 H2 + ...) operations in single-threaded products, one group of rows per
+    thread; scratch memory of one group of at most 320 rows per thread.
 
     Examples
     --------

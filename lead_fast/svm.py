@@ -21,7 +21,8 @@ class SvmReport:
     Attributes
     ----------
     primal, dual : float
-        Objective at the solution and its certified lower bound, in float64 over the original problem.
+        Objective at the solution and its certified lower bound, in float64 over the original
+        problem.
     gap : float
         (primal - dual) / primal.
     passes : float
@@ -115,7 +116,7 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
 
 
 def label_log_probability(x, codes, n_classes, mapping, weights, bias, rows=None):
-    """log soft-max(W z + b)[label] of the given rows, (n,) float64."""
+    """Log soft-max(W z + b)[label] of the given rows, (n,) float64."""
     return backend.cpu().svm_label_log_probability(
         x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,
         weights, bias, backend.threads(),

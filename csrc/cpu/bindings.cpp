@@ -41,7 +41,8 @@ const T* checked(const Array& a, std::initializer_list<std::int64_t> shape, cons
                  const char* name) {
     require(py::isinstance<Dense<T>>(a), operation,
             std::string(name) + " must be C-contiguous of dtype " +
-                std::string(py::str(py::dtype::of<T>())) + ", not " + std::string(py::str(a.dtype())));
+                std::string(py::str(py::dtype::of<T>())) + ", not " +
+                std::string(py::str(a.dtype())));
     bool fits = a.ndim() == static_cast<py::ssize_t>(shape.size());
     std::size_t i = 0;
     for (std::int64_t size : shape) fits = fits && a.shape(i++) == size;
@@ -56,10 +57,11 @@ FeatureMatrix features(const Array& a, const std::string& dtype, const char* ope
                        : dtype == "bfloat16" ? DType::bfloat16
                                              : DType::float64;
     const char expected = code == DType::bfloat16 ? 'u' : 'f';
-    require(a.ndim() == 2, operation, "features must have 2 dimensions, not shape " + shape_text(a));
-    require(a.dtype().kind() == expected &&
-                a.itemsize() == static_cast<py::ssize_t>(item_size(code)),
-            operation, "features are not " + dtype);
+    require(a.ndim() == 2, operation,
+            "features must have 2 dimensions, not shape " + shape_text(a));
+    require(
+        a.dtype().kind() == expected && a.itemsize() == static_cast<py::ssize_t>(item_size(code)),
+        operation, "features are not " + dtype);
     require(a.shape(1) <= 1 || a.strides(1) == a.itemsize(), operation,
             "each row of the features must be contiguous");
     return FeatureMatrix{a.data(), code, a.shape(0), a.shape(1), a.strides(0)};
@@ -99,8 +101,10 @@ struct Head {
     std::vector<std::int64_t> widths;
     std::vector<const float*> weights, biases;
 
-    Head(const std::vector<Array>& w, const std::vector<Array>& b, std::int64_t d, const char* operation) {
-        require(!w.empty() && w.size() == b.size(), operation, "a head needs as many biases as weights");
+    Head(const std::vector<Array>& w, const std::vector<Array>& b, std::int64_t d,
+         const char* operation) {
+        require(!w.empty() && w.size() == b.size(), operation,
+                "a head needs as many biases as weights");
         widths.push_back(d);
         for (std::size_t l = 0; l < w.size(); ++l) {
             require(w[l].ndim() == 2, operation, "weights must have 2 dimensions");
@@ -111,7 +115,8 @@ struct Head {
         }
     }
     HeadView view() const {
-        return HeadView{static_cast<int>(weights.size()), widths.data(), weights.data(), biases.data()};
+        return HeadView{static_cast<int>(weights.size()), widths.data(), weights.data(),
+                        biases.data()};
     }
 };
 
@@ -181,10 +186,10 @@ py::dict fit(const Array& x, const std::string& dtype, const py::object& rows, c
     return out;
 }
 
-Dense<double> label_log_probability(const Array& x, const std::string& dtype, const py::object& rows,
-                                    const Array& labels, int classes, const Array& centre,
-                                    const Array& inverse_scale, const Array& weights,
-                                    const Array& bias, int threads) {
+Dense<double> label_log_probability(const Array& x, const std::string& dtype,
+                                    const py::object& rows, const Array& labels, int classes,
+                                    const Array& centre, const Array& inverse_scale,
+                                    const Array& weights, const Array& bias, int threads) {
     const char* op = "svm_label_log_probability";
     const FeatureMatrix m = features(x, dtype, op);
     std::int64_t n = 0;
@@ -203,7 +208,8 @@ Dense<double> label_log_probability(const Array& x, const std::string& dtype, co
 
 Dense<float> draw_weights(std::uint64_t seed, std::uint32_t layer, std::int64_t fan_in,
                           std::int64_t fan_out, float scale, int threads) {
-    require(fan_in > 0 && fan_out > 0, "head_weights", "a layer needs at least one input and output");
+    require(fan_in > 0 && fan_out > 0, "head_weights",
+            "a layer needs at least one input and output");
     Dense<float> out({fan_in, fan_out});
     float* w = out.mutable_data();
     py::gil_scoped_release release;
@@ -219,7 +225,8 @@ Dense<std::uint64_t> keys(std::uint64_t seed, std::uint32_t class_number, std::u
 }
 
 Dense<double> diagonal(const Array& x, const std::string& dtype, const Array& rows,
-                       const std::vector<Array>& weights, const std::vector<Array>& biases, int threads) {
+                       const std::vector<Array>& weights, const std::vector<Array>& biases,
+                       int threads) {
     const char* op = "ntk_diagonal";
     const FeatureMatrix m = features(x, dtype, op);
     std::int64_t n = 0;
@@ -232,7 +239,8 @@ Dense<double> diagonal(const Array& x, const std::string& dtype, const Array& ro
     return out;
 }
 
-std::vector<Dense<double>> class_kernels(const Array& x, const std::string& dtype, const Array& rows,
+std::vector<Dense<double>> class_kernels(const Array& x, const std::string& dtype,
+                                         const Array& rows,
                                          const std::vector<std::int64_t>& class_begin,
                                          const std::vector<Array>& weights,
                                          const std::vector<Array>& biases, int threads) {
@@ -278,8 +286,9 @@ py::tuple eigh(const std::vector<Array>& matrices, bool want_vectors, int thread
     std::int64_t failed;
     {
         py::gil_scoped_release release;
-        failed = eigh_batched(in.data(), sizes.data(), static_cast<std::int64_t>(in.size()), threads,
-                              value_data.data(), want_vectors ? vector_data.data() : nullptr);
+        failed =
+            eigh_batched(in.data(), sizes.data(), static_cast<std::int64_t>(in.size()), threads,
+                         value_data.data(), want_vectors ? vector_data.data() : nullptr);
     }
     return py::make_tuple(failed, values, vectors);
 }
@@ -297,8 +306,9 @@ Dense<double> evolved(const Array& initial, const std::string& dtype, const Arra
     return out;
 }
 
-Dense<double> score_distribution(const Array& initial, const std::string& dtype, const Array& labels,
-                                 const Array& rates, const Array& t, int threads) {
+Dense<double> score_distribution(const Array& initial, const std::string& dtype,
+                                 const Array& labels, const Array& rates, const Array& t,
+                                 int threads) {
     const char* op = "evolved_score_distribution";
     const FeatureMatrix p = features(initial, dtype, op);
     const int classes = static_cast<int>(p.d);

@@ -13,16 +13,16 @@ void matmul(const float* a, const float* b, bool transpose_b, int m, int n, int 
     char none = 'N', turn = transpose_b ? 'T' : 'N';
     int ldb = transpose_b ? k : n;
     float one = 1.0f, zero = 0.0f;
-    blas().sgemm(&turn, &none, &n, &m, &k, &one, const_cast<float*>(b), &ldb,
-                 const_cast<float*>(a), &k, &zero, c, &n);
+    blas().sgemm(&turn, &none, &n, &m, &k, &one, const_cast<float*>(b), &ldb, const_cast<float*>(a),
+                 &k, &zero, c, &n);
 }
 
 void matmul(const double* a, const double* b, bool transpose_a, int m, int n, int k, double* c) {
     char none = 'N', turn = transpose_a ? 'T' : 'N';
     int lda = transpose_a ? m : k;
     double one = 1.0, zero = 0.0;
-    blas().dgemm(&none, &turn, &n, &m, &k, &one, const_cast<double*>(b), &n,
-                 const_cast<double*>(a), &lda, &zero, c, &n);
+    blas().dgemm(&none, &turn, &n, &m, &k, &one, const_cast<double*>(b), &n, const_cast<double*>(a),
+                 &lda, &zero, c, &n);
 }
 
 void gram(const float* a, int m, int k, float* c) {

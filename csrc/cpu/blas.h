@@ -7,12 +7,13 @@ namespace lead_fast {
 
 using Gemm32 = void (*)(char* transa, char* transb, int* m, int* n, int* k, float* alpha, float* a,
                         int* lda, float* b, int* ldb, float* beta, float* c, int* ldc);
-using Gemm64 = void (*)(char* transa, char* transb, int* m, int* n, int* k, double* alpha, double* a,
-                        int* lda, double* b, int* ldb, double* beta, double* c, int* ldc);
+using Gemm64 = void (*)(char* transa, char* transb, int* m, int* n, int* k, double* alpha,
+                        double* a, int* lda, double* b, int* ldb, double* beta, double* c,
+                        int* ldc);
 using Syrk32 = void (*)(char* uplo, char* trans, int* n, int* k, float* alpha, float* a, int* lda,
                         float* beta, float* c, int* ldc);
-using Syevd64 = void (*)(char* jobz, char* uplo, int* n, double* a, int* lda, double* w, double* work,
-                         int* lwork, int* iwork, int* liwork, int* info);
+using Syevd64 = void (*)(char* jobz, char* uplo, int* n, double* a, int* lda, double* w,
+                         double* work, int* lwork, int* iwork, int* liwork, int* info);
 
 struct Blas {
     Gemm32 sgemm = nullptr;

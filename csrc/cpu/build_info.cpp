@@ -47,7 +47,8 @@ BuildInfo build_info() {
     info.flags = LEAD_FAST_CXX_FLAGS;
     info.build_type = LEAD_FAST_BUILD_TYPE;
     info.instruction_set = kernels().name;
-    for (const Kernels* set : compiled_kernels()) info.instruction_sets_compiled.emplace_back(set->name);
+    for (const Kernels* set : compiled_kernels())
+        info.instruction_sets_compiled.emplace_back(set->name);
     info.processor_features = processor_features();
     info.cuda = LEAD_FAST_WITH_CUDA != 0;
     info.cuda_reason = LEAD_FAST_CUDA_STATUS;

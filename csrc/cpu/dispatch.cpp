@@ -1,10 +1,10 @@
 // Which instruction set the inner loops use in this process.
 
+#include "dispatch.h"
+
 #include <cstdlib>
 #include <stdexcept>
 #include <string>
-
-#include "dispatch.h"
 
 namespace lead_fast {
 namespace {
@@ -49,7 +49,8 @@ void choose_kernels(const std::string& name) {
     }
     throw std::invalid_argument("LEAD_FAST_ISA=" + name +
                                 " is not an instruction set that this build and this processor "
-                                "both have; choose one of: " + names);
+                                "both have; choose one of: " +
+                                names);
 }
 
 const Kernels& kernels() { return *chosen; }

@@ -23,7 +23,8 @@ inline const SvmKernels<double>& kernels_of<double>() {
     return kernels().f64;
 }
 
-// The named set, or for an empty name the best that the processor has. Throws std::invalid_argument.
+// The named set, or for an empty name the best that the processor has. Throws
+// std::invalid_argument.
 void choose_kernels(const std::string& name);
 
 // Best first.

@@ -53,7 +53,8 @@ std::int64_t eigh_batched(const double* const* matrices, const std::int64_t* siz
                           std::int64_t count, int threads, double* const* values,
                           double* const* vectors) {
     const std::int64_t largest = count > 0 ? *std::max_element(sizes, sizes + count) : 0;
-    const int team = static_cast<int>(std::min<std::int64_t>(threads, std::max<std::int64_t>(count, 1)));
+    const int team =
+        static_cast<int>(std::min<std::int64_t>(threads, std::max<std::int64_t>(count, 1)));
     std::vector<Workspace> workspaces(team);  // allocated here: nothing may throw among the threads
     for (Workspace& w : workspaces) reserve(w, largest, vectors != nullptr);
     std::vector<int> info(count, 0);

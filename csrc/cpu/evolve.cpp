@@ -1,7 +1,7 @@
 // Closed-form evolution and its cross-entropy.
 //
-// Rows are cut into a fixed number of parts whose sums are added in order: the score does not depend
-// on the number of threads.
+// Rows are cut into a fixed number of parts whose sums are added in order: the score does not
+// depend on the number of threads.
 
 #include "../evolve.h"
 
@@ -25,7 +25,8 @@ double element(const FeatureMatrix& x, std::int64_t i, std::int64_t j) {
     switch (x.dtype) {
         case DType::float64: return static_cast<const double*>(row)[j];
         case DType::float32: return static_cast<double>(static_cast<const float*>(row)[j]);
-        case DType::float16: return static_cast<double>(from_half_bits(static_cast<const std::uint16_t*>(row)[j]));
+        case DType::float16:
+            return static_cast<double>(from_half_bits(static_cast<const std::uint16_t*>(row)[j]));
         case DType::bfloat16: break;
     }
     return static_cast<double>(from_bfloat_bits(static_cast<const std::uint16_t*>(row)[j]));
@@ -63,7 +64,8 @@ struct Decay {
         : keep(classes * times), gain(classes * times) {
         for (std::int64_t c = 0; c < classes; ++c) {
             for (int j = 0; j < times; ++j) {
-                const double x = rates[c] == 0.0 ? 0.0 : rates[c] * t[j];  // a rate of 0 never moves
+                const double x =
+                    rates[c] == 0.0 ? 0.0 : rates[c] * t[j];  // a rate of 0 never moves
                 keep[c * times + j] = std::exp(-x);
                 gain[c * times + j] = -std::expm1(-x);
             }
@@ -88,24 +90,24 @@ void evolve_logits(const FeatureMatrix& initial, const std::int32_t* labels, con
     }
 }
 
-void evolved_score_distribution(const FeatureMatrix* initial, const double* p_label,
-                                std::int64_t n, const std::int32_t* labels, const double* rates,
-                                int classes, const double* t, int times, int threads,
-                                double* score) {
+void evolved_score_distribution(const FeatureMatrix* initial, const double* p_label, std::int64_t n,
+                                const std::int32_t* labels, const double* rates, int classes,
+                                const double* t, int times, int threads, double* score) {
     const Decay decay(rates, classes, t, times);
-    mean_over_rows(n, times, threads, score, [&](std::int64_t first, std::int64_t last, double* sum, int) {
-        for (std::int64_t i = first; i < last; ++i) {
-            const std::int32_t y = labels[i];
-            const double p = initial != nullptr ? element(*initial, i, y) : p_label[i];
-            for (int j = 0; j < times; ++j) {
-                const double keep = decay.keep[y * times + j];
-                // Two forms of one number: E = gain + keep p, and 1 - E = keep (1 - p). Each keeps its
-                // digits where the other loses them.
-                const double e = decay.gain[y * times + j] + keep * p;
-                sum[j] += e < 0.5 ? std::log(e) : std::log1p(-keep * (1.0 - p));
+    mean_over_rows(
+        n, times, threads, score, [&](std::int64_t first, std::int64_t last, double* sum, int) {
+            for (std::int64_t i = first; i < last; ++i) {
+                const std::int32_t y = labels[i];
+                const double p = initial != nullptr ? element(*initial, i, y) : p_label[i];
+                for (int j = 0; j < times; ++j) {
+                    const double keep = decay.keep[y * times + j];
+                    // Two forms of one number: E = gain + keep p, and 1 - E = keep (1 - p). Each
+                    // keeps its digits where the other loses them.
+                    const double e = decay.gain[y * times + j] + keep * p;
+                    sum[j] += e < 0.5 ? std::log(e) : std::log1p(-keep * (1.0 - p));
+                }
             }
-        }
-    });
+        });
 }
 
 void evolved_score_logits(const FeatureMatrix& initial, const std::int32_t* labels,
@@ -129,9 +131,9 @@ void evolved_score_logits(const FeatureMatrix& initial, const std::int32_t* labe
                                // keep may be 0 and top -inf (one class): 0 * inf is no number.
                                const double others = initial.d > 1 ? keep * top : -INFINITY;
                                const double shift = std::max(e, others);
-                               const double total = initial.d > 1
-                                                        ? kernels().sum_exp(p, initial.d, keep, shift)
-                                                        : 0.0;
+                               const double total =
+                                   initial.d > 1 ? kernels().sum_exp(p, initial.d, keep, shift)
+                                                 : 0.0;
                                sum[j] += e - shift - std::log(total + std::exp(e - shift));
                            }
                        }

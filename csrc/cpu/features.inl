@@ -56,8 +56,9 @@ void map_row(DType dtype, const void* src, int64_t d, const Map32& map, const do
             dst[j] = static_cast<float>((x[j] - centre[j]) * inverse_scale[j]);
         }
     } else {
-        for_pieces(dtype, static_cast<const uint16_t*>(src), d,
-                   [&](int64_t j, int count, const float* x) { map_values(x, j, count, map, dst); });
+        for_pieces(
+            dtype, static_cast<const uint16_t*>(src), d,
+            [&](int64_t j, int count, const float* x) { map_values(x, j, count, map, dst); });
     }
     for (int64_t j = d; j < padded_d; ++j) dst[j] = 0.0f;
 }

@@ -6,8 +6,8 @@
 #include <cstring>
 
 #include "../philox.h"
-#include "head_kernels.h"
 #include "dispatch.h"
+#include "head_kernels.h"
 
 namespace lead_fast {
 namespace {
@@ -44,9 +44,9 @@ void sample_keys(std::uint64_t seed, std::uint32_t class_number, std::uint32_t s
                  std::int64_t count, std::uint64_t* keys) {
     for (std::int64_t j = 0; j < count; ++j) {
         const std::uint64_t counter = static_cast<std::uint64_t>(j);
-        const Philox block = philox4x32(static_cast<std::uint32_t>(counter),
-                                        static_cast<std::uint32_t>(counter >> 32), class_number,
-                                        stream, seed);
+        const Philox block =
+            philox4x32(static_cast<std::uint32_t>(counter),
+                       static_cast<std::uint32_t>(counter >> 32), class_number, stream, seed);
         keys[j] = static_cast<std::uint64_t>(block.word[1]) << 32 | block.word[0];
     }
 }

@@ -14,8 +14,9 @@ void draw_blocks(std::uint64_t seed, std::uint32_t layer, std::int64_t first, st
     for (std::int64_t block = first; block < last; block += kLanes) {
         for (int i = 0; i < kLanes; ++i) {
             const std::uint64_t b = static_cast<std::uint64_t>(block + i);
-            const Philox words = philox4x32(static_cast<std::uint32_t>(b),
-                                            static_cast<std::uint32_t>(b >> 32), layer, kHeadStream, seed);
+            const Philox words =
+                philox4x32(static_cast<std::uint32_t>(b), static_cast<std::uint32_t>(b >> 32),
+                           layer, kHeadStream, seed);
             float normal[4];
             normal4(words, normal);
             for (int k = 0; k < 4; ++k) lane[k][i] = normal[k] * scale;

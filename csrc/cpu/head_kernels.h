@@ -8,10 +8,10 @@ namespace lead_fast {
 using DrawBlocks = void (*)(std::uint64_t seed, std::uint32_t layer, std::int64_t first,
                             std::int64_t last, float scale, float* weights);
 
-#define LEAD_FAST_DECLARE_DRAW(isa)                                                           \
-    namespace isa {                                                                           \
-    void draw_blocks(std::uint64_t seed, std::uint32_t layer, std::int64_t first,             \
-                     std::int64_t last, float scale, float* weights);                         \
+#define LEAD_FAST_DECLARE_DRAW(isa)                                               \
+    namespace isa {                                                               \
+    void draw_blocks(std::uint64_t seed, std::uint32_t layer, std::int64_t first, \
+                     std::int64_t last, float scale, float* weights);             \
     }
 LEAD_FAST_DECLARE_DRAW(baseline)
 LEAD_FAST_DECLARE_DRAW(avx2)

@@ -1,6 +1,7 @@
-// The inner loops of every operation, written once on vectors of LEAD_FAST_WIDTH floats and compiled
-// once per instruction set (kernels_*.cpp). No standard library header may be included here: an
-// inline function compiled for AVX-512 could otherwise be the copy that the linker keeps for all.
+// The inner loops of every operation, written once on vectors of LEAD_FAST_WIDTH floats and
+// compiled once per instruction set (kernels_*.cpp). No standard library header may be included
+// here: an inline function compiled for AVX-512 could otherwise be the copy that the linker keeps
+// for all.
 
 #include <math.h>
 #include <stdint.h>
@@ -10,11 +11,13 @@
 #include <immintrin.h>
 #endif
 
+// clang-format off: each needs what stands above it.
 #include "../half.h"
 #include "simd.h"
 #include "vector.inl"
 #include "features.inl"
 #include "svm.inl"
+// clang-format on
 
 namespace lead_fast {
 namespace LEAD_FAST_ISA {
@@ -82,8 +85,8 @@ constexpr SvmKernels<T> svm_kernels() {
 
 extern const Kernels table;
 const Kernels table = {
-    LEAD_FAST_ISA_NAME, W,    map_row, map_row_exact, widen_row, moments, svm_kernels<float>(),
-    svm_kernels<double>(), relu, mask, sum_exp,
+    LEAD_FAST_ISA_NAME,    W,    map_row, map_row_exact, widen_row, moments, svm_kernels<float>(),
+    svm_kernels<double>(), relu, mask,    sum_exp,
 };
 
 }  // namespace LEAD_FAST_ISA

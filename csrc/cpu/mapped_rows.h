@@ -19,8 +19,13 @@ constexpr int kTileRows = 64;
 class MappedRows {
   public:
     MappedRows(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t n, ColumnMap map)
-        : x_(x), rows_(rows), n_(n), map_(map), centre32_(map.centre, map.centre + x.d),
-          inverse32_(map.inverse_scale, map.inverse_scale + x.d), correction32_(x.d) {
+        : x_(x),
+          rows_(rows),
+          n_(n),
+          map_(map),
+          centre32_(map.centre, map.centre + x.d),
+          inverse32_(map.inverse_scale, map.inverse_scale + x.d),
+          correction32_(x.d) {
         for (std::int64_t j = 0; j < x.d; ++j) {
             correction32_[j] = static_cast<float>(
                 (static_cast<double>(centre32_[j]) - map.centre[j]) * map.inverse_scale[j]);
@@ -97,10 +102,12 @@ void for_each_decision(const MappedRows& rows, int classes, const double* weight
         for (int chunk = 0; chunk < rows.chunks(); ++chunk) {
             for (int r = 0; r < count; ++r) rows.read(first + r, chunk, tile + r * kChunk);
             kernels().f64.dots(tile, kChunk, count, weights + rows.begin(chunk), ldw, classes,
-                                 rows.padded_width(chunk), part, classes);
-            for (std::int64_t i = 0; i < static_cast<std::int64_t>(count) * classes; ++i) f[i] += part[i];
+                               rows.padded_width(chunk), part, classes);
+            for (std::int64_t i = 0; i < static_cast<std::int64_t>(count) * classes; ++i)
+                f[i] += part[i];
         }
-        for (int r = 0; r < count; ++r) visit(first + r, f + static_cast<std::int64_t>(r) * classes);
+        for (int r = 0; r < count; ++r)
+            visit(first + r, f + static_cast<std::int64_t>(r) * classes);
     }
 }
 

@@ -18,8 +18,8 @@
 namespace lead_fast {
 namespace {
 
-// Large enough to amortise the packing of the weights in each product, small enough that two threads
-// have work with 10 classes of 64 samples.
+// Large enough to amortise the packing of the weights in each product, small enough that two
+// threads have work with 10 classes of 64 samples.
 std::int64_t group_size(std::int64_t rows) { return rows <= 1280 ? 160 : 320; }
 
 // sum_k of the last layer's weights: what s_L = ones(K) becomes one layer below.
@@ -59,7 +59,8 @@ class Group {
             float* a = activation_[l].data();
             matmul(activation_[l - 1].data(), head_.weights[l - 1], false, static_cast<int>(count),
                    static_cast<int>(out), static_cast<int>(in), a);
-            for (std::int64_t r = 0; r < count; ++r) kernels().relu(a + r * out, head_.biases[l - 1], out);
+            for (std::int64_t r = 0; r < count; ++r)
+                kernels().relu(a + r * out, head_.biases[l - 1], out);
         }
     }
 
@@ -123,10 +124,11 @@ void ntk_diagonal(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t
         for (std::int64_t r = 0; r < rows_here; ++r) {
             double total = 0.0;
             for (int l = 1; l <= head.layers; ++l) {
-                const double a = kernels().f32.square_norm(group.activation(l - 1, r), head.widths[l - 1]);
-                const double s = l == head.layers
-                                     ? outputs
-                                     : kernels().f32.square_norm(group.signal(l, r), head.widths[l]);
+                const double a =
+                    kernels().f32.square_norm(group.activation(l - 1, r), head.widths[l - 1]);
+                const double s = l == head.layers ? outputs
+                                                  : kernels().f32.square_norm(group.signal(l, r),
+                                                                              head.widths[l]);
                 total += (a + 1.0) * s;
             }
             diagonal[first + r] = total;
@@ -144,7 +146,8 @@ void ntk_kernels(const FeatureMatrix& x, const std::int64_t* rows, const std::in
         largest_class = std::max(largest_class, class_begin[c + 1] - class_begin[c]);
         const int start = group_begin.back();
         if (c > start && class_begin[c + 1] - class_begin[start] > limit) group_begin.push_back(c);
-        largest_group = std::max(largest_group, class_begin[c + 1] - class_begin[group_begin.back()]);
+        largest_group =
+            std::max(largest_group, class_begin[c + 1] - class_begin[group_begin.back()]);
     }
     group_begin.push_back(classes);
     const int count = static_cast<int>(group_begin.size()) - 1;
@@ -174,11 +177,12 @@ void ntk_kernels(const FeatureMatrix& x, const std::int64_t* rows, const std::in
                      static_cast<int>(head.widths[l - 1]), a);
                 const bool last = l == head.layers;
                 if (!last) {
-                    gram(group.signal(l, at), static_cast<int>(m), static_cast<int>(head.widths[l]), s);
+                    gram(group.signal(l, at), static_cast<int>(m), static_cast<int>(head.widths[l]),
+                         s);
                 }
                 for (std::int64_t i = 0; i < m * m; ++i) {
                     kernel[i] += (static_cast<double>(a[i]) + 1.0) *
-                              (last ? outputs : static_cast<double>(s[i]));
+                                 (last ? outputs : static_cast<double>(s[i]));
                 }
             }
         }

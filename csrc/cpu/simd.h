@@ -24,7 +24,7 @@ struct DualBlock {
     int stride;
     const int* order;            // (rows) the sequence in which samples are visited
     const std::int32_t* labels;  // (rows)
-    const T* gram;           // (rows, gram_stride) <z_i, z_j> + 1
+    const T* gram;               // (rows, gram_stride) <z_i, z_j> + 1
     int gram_stride;
     const T* threshold;  // (stride) largest violation of the last sweep
     T* violation;        // (stride) out: that of this one; only [0] unless one-vs-rest
@@ -34,9 +34,9 @@ struct DualBlock {
     T* change;           // (rows, stride) out: change of each sample's coefficients in W
     T* gap;              // (rows) out: the sample's share of the duality gap met at the visit
     T* moved;            // (rows) out: largest change of a multiplier, in units of the gradient
-    int* changed;            // (rows) out: 0 where nothing changed
+    int* changed;        // (rows) out: 0 where nothing changed
     T* scratch;          // (3 * stride)
-    double dual_gain;        // out: change of sum alpha - (hinge 2) |alpha|^2 / (4C)
+    double dual_gain;    // out: change of sum alpha - (hinge 2) |alpha|^2 / (4C)
 };
 
 // A column map for float32 sources. The centre is kept in two parts: rounded, it would shift whole
@@ -73,8 +73,9 @@ struct Kernels {
     int width;  // floats in one vector
 
     // dst[j] = (src[j] - centre[j]) * inverse_scale[j], j < d; dst[d .. padded_d) = 0.
-    void (*map_row)(DType dtype, const void* src, std::int64_t d, const Map32& map, const double* centre,
-                    const double* inverse_scale, float* dst, std::int64_t padded_d);
+    void (*map_row)(DType dtype, const void* src, std::int64_t d, const Map32& map,
+                    const double* centre, const double* inverse_scale, float* dst,
+                    std::int64_t padded_d);
 
     // The same in float64.
     void (*map_row_exact)(DType dtype, const void* src, std::int64_t d, const double* centre,

@@ -44,8 +44,8 @@ double label_log_softmax(const double* f, int classes, int label) {
     return f[label] - top - std::log(total);
 }
 
-// A sample's multipliers, moved by a rounding error or two onto what the dual problem allows, and what
-// follows from them in float64.
+// A sample's multipliers, moved by a rounding error or two onto what the dual problem allows, and
+// what follows from them in float64.
 struct Multipliers {
     explicit Multipliers(int classes) : coefficient(classes) {}
 
@@ -85,7 +85,8 @@ template <class T>
 class Certificate {
   public:
     explicit Certificate(SvmState<T>& state)
-        : s_(state), weights_(static_cast<std::size_t>(state.classes) * state.ldw),
+        : s_(state),
+          weights_(static_cast<std::size_t>(state.classes) * state.ldw),
           loss_(state.rows.size()) {}
 
     // The dual at the multipliers; the primal at the averaged weights, whose decision values give
@@ -146,7 +147,8 @@ class Certificate {
     struct Rebuild {
         explicit Rebuild(int classes)
             : tile(static_cast<std::size_t>(kRows) * kChunk),
-              coefficients(static_cast<std::size_t>(kRows) * classes), multipliers(classes) {}
+              coefficients(static_cast<std::size_t>(kRows) * classes),
+              multipliers(classes) {}
         AlignedBuffer<double> tile, coefficients;
         Multipliers multipliers;
     };
@@ -159,18 +161,20 @@ class Certificate {
         for (int k = 0; k < classes; ++k) std::fill_n(w + k * s_.ldw, width, 0.0);
         const double* line[kRows];
         for (std::size_t first = 0; first < support.size(); first += kRows) {
-            const int count = static_cast<int>(std::min<std::size_t>(kRows, support.size() - first));
+            const int count =
+                static_cast<int>(std::min<std::size_t>(kRows, support.size() - first));
             for (int r = 0; r < count; ++r) {
                 const std::int64_t i = support[first + r];
                 double* z = work.tile.data() + r * kChunk;
                 s_.rows.read(i, chunk, z);
                 line[r] = z;
-                work.multipliers.read(s_.alpha.data() + i * classes, classes, s_.labels[i], s_.options);
+                work.multipliers.read(s_.alpha.data() + i * classes, classes, s_.labels[i],
+                                      s_.options);
                 std::copy(work.multipliers.coefficient.begin(), work.multipliers.coefficient.end(),
                           work.coefficients.data() + r * classes);
             }
             kernels().f64.update(w, s_.ldw, classes, line, count, work.coefficients.data(), classes,
-                                   width);
+                                 width);
         }
         double square = 0.0;
         for (int k = 0; k < classes; ++k) {
@@ -193,16 +197,26 @@ class Certificate {
 template <class T>
 SvmState<T>::SvmState(const MappedRows& mapped, const std::int32_t* class_numbers, int n_classes,
                       const SvmOptions& chosen)
-    : rows(mapped), labels(class_numbers), options(chosen), classes(n_classes),
-      stride(static_cast<int>(padded(classes))), ldw(padded(rows.columns())),
+    : rows(mapped),
+      labels(class_numbers),
+      options(chosen),
+      classes(n_classes),
+      stride(static_cast<int>(padded(classes))),
+      ldw(padded(rows.columns())),
       // Larger blocks cost memory for their Gram matrices: block / 2 numbers for each row.
-      block_size(static_cast<int>(std::clamp<std::int64_t>(rows.columns() / 128 * 8, 8, kTileRows))),
+      block_size(
+          static_cast<int>(std::clamp<std::int64_t>(rows.columns() / 128 * 8, 8, kTileRows))),
       blocks((rows.size() + block_size - 1) / block_size),
-      weights(static_cast<std::size_t>(classes) * ldw, T(0)), average(weights.size(), T(0)),
-      bias(classes, T(0)), average_bias(classes, T(0)),
-      alpha(static_cast<std::size_t>(rows.size()) * classes, T(0)), gap(rows.size(), 0.0f),
+      weights(static_cast<std::size_t>(classes) * ldw, T(0)),
+      average(weights.size(), T(0)),
+      bias(classes, T(0)),
+      average_bias(classes, T(0)),
+      alpha(static_cast<std::size_t>(rows.size()) * classes, T(0)),
+      gap(rows.size(), 0.0f),
       frozen(static_cast<std::size_t>(rows.size()) * classes, 0),
-      awake(rows.size(), classes), due(rows.size(), 0), sequence(rows.size()),
+      awake(rows.size(), classes),
+      due(rows.size(), 0),
+      sequence(rows.size()),
       gram(static_cast<std::size_t>(blocks) * packed_block()) {
     std::iota(sequence.begin(), sequence.end(), std::int64_t{0});
     shuffle(sequence.data(), rows.size(), mix(options.seed));
@@ -337,7 +351,8 @@ ColumnStatistics column_statistics(const FeatureMatrix& x, const std::int64_t* r
     for (std::int64_t i = 0; i < n_rows; ++i) {
         std::fill(value.begin(), value.end(), 0.0);
         kernels().moments(x.dtype, row(i), d, zero.data(), value.data(), unused.data());
-        if (std::all_of(value.begin(), value.end(), [](double v) { return std::isfinite(v); })) continue;
+        if (std::all_of(value.begin(), value.end(), [](double v) { return std::isfinite(v); }))
+            continue;
         if (out.non_finite++ == 0) out.first_non_finite = i;
     }
     return out;

@@ -9,7 +9,8 @@ namespace {
 // Register tiles of R rows by C classes: R * C accumulators, R + 1 registers for operands.
 
 template <class T, int R, int C>
-inline void dots_tile(const T* x, int64_t ldx, const T* w, int64_t ldw, int n, T* out, int64_t ldo) {
+inline void dots_tile(const T* x, int64_t ldx, const T* w, int64_t ldw, int n, T* out,
+                      int64_t ldo) {
     typedef typename VectorOf<T>::type V;
     V acc[R][C] = {};
     for (int j = 0; j < n; j += VectorOf<T>::width) {
@@ -159,12 +160,13 @@ double square_norm(const T* a, int64_t n) {
 // alpha[k] >= 0 for k != y is the multiplier of the margin constraint of class k; the sample adds
 // (sum alpha) z to W_y and -alpha[k] z to W_k. With q = <z, z> + 1 and g_k = 1 - f_y + f_k, one
 // sample's optimum satisfies
-//   alpha_k = clip((G_k - a A) / d, 0, U),  A = sum_k alpha_k,  G_k = g_k + q (alpha_k + A) at entry,
+//   alpha_k = clip((G_k - a A) / d, 0, U),  A = sum_k alpha_k,  G_k = g_k + q (alpha_k + A) at
+//   entry,
 // with ww, hinge 1: d = a = q, U = C; ww, hinge 2: d = q + 1/(2C), a = q, U = inf;
-// cs, hinge 2: d = q, a = q + 1/(2C), U = inf; cs, hinge 1: d = a = q, U = inf and, where that gives
-// A > C, the threshold theta instead of a A that makes A = C.
-// The left side falls and the right side rises with A: one root. Newton's steps on this piecewise
-// linear equation, kept inside a bracket, end on the exact linear piece.
+// cs, hinge 2: d = q, a = q + 1/(2C), U = inf; cs, hinge 1: d = a = q, U = inf and, where that
+// gives A > C, the threshold theta instead of a A that makes A = C. The left side falls and the
+// right side rises with A: one root. Newton's steps on this piecewise linear equation, kept inside
+// a bracket, end on the exact linear piece.
 
 constexpr double kInfinity = INFINITY;
 
@@ -257,8 +259,8 @@ struct Outcome {
 
 // All-in-one forms (ww, cs). change[k] becomes the change of the sample's coefficient in W_k.
 template <class T>
-inline Outcome<T> solve_sample(const DualBlock<T>& b, const T* f, const T* frozen, T* alpha, T* change,
-                               T* slack, int label, T q) {
+inline Outcome<T> solve_sample(const DualBlock<T>& b, const T* f, const T* frozen, T* alpha,
+                               T* change, T* slack, int label, T q) {
     typedef typename VectorOf<T>::type V;
     constexpr int width = VectorOf<T>::width;
     const T infinity = static_cast<T>(kInfinity);
@@ -382,22 +384,24 @@ inline double dual_terms(const DualBlock<T>& b, const T* alpha) {
     }
     const double A = static_cast<double>(sum<T>(total));
     if (b.hinge == 1) return A;
-    const double S = b.form == SvmForm::crammer_singer ? A * A : static_cast<double>(sum<T>(square));
+    const double S =
+        b.form == SvmForm::crammer_singer ? A * A : static_cast<double>(sum<T>(square));
     return A - S / (4.0 * static_cast<double>(b.cost));
 }
 
 // A pair at a bound whose gradient points out of the box by more than `threshold` is not expected
 // back soon: it is frozen (frozen = -inf at 0, +inf at the upper bound).
 template <class T>
-inline void freeze(const DualBlock<T>& b, const T* slack, const T* before, const T* alpha, T* frozen,
-                   int label) {
+inline void freeze(const DualBlock<T>& b, const T* slack, const T* before, const T* alpha,
+                   T* frozen, int label) {
     const bool boxed = b.hinge == 1 && b.form != SvmForm::crammer_singer;
     const bool independent = b.form == SvmForm::one_vs_rest;
     for (int k = 0; k < b.classes; ++k) {
         if (frozen[k] != 0 || (k == label && !independent)) continue;
         if (alpha[k] == 0 && before[k] == 0 && slack[k] < -b.threshold[k]) {
             frozen[k] = -static_cast<T>(kInfinity);
-        } else if (boxed && alpha[k] == b.cost && before[k] == b.cost && slack[k] > b.threshold[k]) {
+        } else if (boxed && alpha[k] == b.cost && before[k] == b.cost &&
+                   slack[k] > b.threshold[k]) {
             frozen[k] = static_cast<T>(kInfinity);
         }
     }

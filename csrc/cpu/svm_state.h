@@ -43,18 +43,21 @@ struct SvmState {
     const int block_size;    // rows per block
     const std::int64_t blocks;
 
-    AlignedBuffer<T> weights;        // (classes, ldw) the sum of all changes so far
-    AlignedBuffer<T> average;        // (classes, ldw) the same, averaged over the last sweeps
-    std::vector<T> bias;             // (classes)
-    std::vector<T> average_bias;     // (classes)
-    AlignedBuffer<T> alpha;          // (n, classes)
-    std::vector<float> gap;          // (n) shares of the duality gap met at the last visits
-    std::vector<std::int8_t> frozen; // (n, classes) -1, 0, +1: see DualBlock::frozen
-    std::vector<std::int32_t> awake; // (n) pairs of the sample that are not frozen
-    std::vector<std::int32_t> due;   // (n) the sweep in which the sample is visited next
+    AlignedBuffer<T> weights;            // (classes, ldw) the sum of all changes so far
+    AlignedBuffer<T> average;            // (classes, ldw) the same, averaged over the last sweeps
+    std::vector<T> bias;                 // (classes)
+    std::vector<T> average_bias;         // (classes)
+    AlignedBuffer<T> alpha;              // (n, classes)
+    std::vector<float> gap;              // (n) shares of the duality gap met at the last visits
+    std::vector<std::int8_t> frozen;     // (n, classes) -1, 0, +1: see DualBlock::frozen
+    std::vector<std::int32_t> awake;     // (n) pairs of the sample that are not frozen
+    std::vector<std::int32_t> due;       // (n) the sweep in which the sample is visited next
     std::vector<std::int64_t> sequence;  // (n) rows in the order in which blocks hold them
     AlignedBuffer<T> gram;  // (blocks, block_size * (block_size + 1) / 2) lower triangles
     bool gram_known = false;
+    double full_gap = INFINITY;  // estimated by the last sweep over everything
+    double hidden_gap =
+        1.2;  // its ratio to the estimate before, which frozen pairs were left out of
 
     double dual_terms = 0.0;  // sum alpha - (hinge 2) |alpha|^2 / (4C)
 

@@ -7,12 +7,15 @@
 //      samples of the block through the B x B Gram matrix of the block, so that the iterates are
 //      those of plain coordinate descent and not of a stale mini-batch,
 //   4. adds all changes to W at once: a second small matrix product.
-// Threads share out the chunks of columns in steps 1, 2 and 4. Step 3 is short; every thread does it
-// for itself, so one barrier per block is enough. Sums over chunks are taken in one order: the
+// Threads share out the chunks of columns in steps 1, 2 and 4. Step 3 is short; every thread does
+// it for itself, so one barrier per block is enough. Sums over chunks are taken in one order: the
 // result does not depend on the number of threads.
 //
-// A sample that did not change rests for ever more sweeps (shrinking). The certificate in svm.cpp
-// looks at all samples again.
+// Most pairs of sample and class soon stand at a bound of their multiplier. They are frozen
+// (shrinking), and samples that hardly move are visited less often; sweeps over everything come in
+// between. How many is decided by an estimate of the duality gap that costs nothing: the gap is a
+// sum of non-negative shares of the samples, each known when its sample is visited. What the
+// estimate suggests is certified in svm.cpp.
 
 #include <omp.h>
 
@@ -55,8 +58,8 @@ struct Exchange {
     const std::size_t per_chunk, gram_per_chunk;
     // Partial sums of each chunk. Two of each: a thread may fill one while a slower one still reads
     // the other.
-    AlignedBuffer<T> decision[2];  // (chunk, row, stride)
-    AlignedBuffer<T> gram[2];      // (chunk, row, row)
+    AlignedBuffer<T> decision[2];      // (chunk, row, stride)
+    AlignedBuffer<T> gram[2];          // (chunk, row, row)
     std::vector<double> chunk_square;  // |W|^2 of each chunk
     bool stop = false;
 };
@@ -64,9 +67,13 @@ struct Exchange {
 template <class T>
 class Worker {
   public:
-    Worker(SvmState<T>& s, Exchange<T>& exchange, SpinBarrier& barrier, int me, int team)
-        : s_(s), exchange_(exchange), barrier_(barrier), me_(me),
-          first_chunk_(s.rows.chunks() * me / team), last_chunk_(s.rows.chunks() * (me + 1) / team),
+    Worker(SvmState<T>& s, Exchange<T>& exchange, Barrier& barrier, int me, int team)
+        : s_(s),
+          exchange_(exchange),
+          barrier_(barrier),
+          me_(me),
+          first_chunk_(s.rows.chunks() * me / team),
+          last_chunk_(s.rows.chunks() * (me + 1) / team),
           tile_(static_cast<std::size_t>(last_chunk_ - first_chunk_) * kTileRows * kChunk),
           decision_(static_cast<std::size_t>(kTileRows) * s.stride),
           alpha_(static_cast<std::size_t>(kTileRows) * s.stride),
@@ -74,8 +81,14 @@ class Worker {
           change_(static_cast<std::size_t>(kTileRows) * s.stride),
           movers_change_(static_cast<std::size_t>(kTileRows) * s.stride),
           gram_(static_cast<std::size_t>(kTileRows) * kTileRows),
-          scratch_(3 * static_cast<std::size_t>(s.stride)), threshold_(s.stride, kInfinity),
-          violation_(s.stride, kInfinity), value_(s.stride), line_(s.classes), class_(s.classes), bias_(s.bias), block_order_(s.blocks),
+          scratch_(3 * static_cast<std::size_t>(s.stride)),
+          threshold_(s.stride, kInfinity),
+          violation_(s.stride, kInfinity),
+          value_(s.stride),
+          line_(s.classes),
+          class_(s.classes),
+          bias_(s.bias),
+          block_order_(s.blocks),
           dual_terms_(s.dual_terms),
           total_gap_(std::accumulate(s.gap.begin(), s.gap.end(), 0.0)) {
         std::iota(block_order_.begin(), block_order_.end(), std::int64_t{0});
@@ -83,9 +96,11 @@ class Worker {
 
     // All threads return at the same sweep; the estimated gap.
     double run(double target, SvmReport& report) {
-        double gap_when_awake = kInfinity;
+        // What full sweeps have shown: the gap then, and how far the estimate before it had been
+        // below.
+        double full_gap = s_.full_gap, hidden = s_.hidden_gap, last_gap = kInfinity;
         int asleep = 0, full_sweeps = 0;
-        everyone_ = true;
+        everyone_ = !s_.gram_known;
         learn_gram_ = !s_.gram_known;
         for (sweep_ = report.sweeps;;) {
             shuffle(block_order_.data(), s_.blocks, mix(s_.options.seed ^ mix(sweep_ + 1)));
@@ -102,16 +117,23 @@ class Worker {
             learn_gram_ = false;
             const double gap = finish_sweep();
             full_sweeps += everyone_;
-            const bool certify = everyone_ && (gap <= target || full_sweeps >= kCertifyAfter);
-            if (exchange_.stop || certify || sweep_ >= s_.options.max_passes) {
-                if (me_ == 0) keep_totals(report);
-                return gap;
-            }
             if (everyone_) {
-                gap_when_awake = gap;
+                if (asleep > 0) hidden = std::clamp(gap / last_gap, 1.0, 3.0);
+                full_gap = gap;
                 asleep = 0;
             }
-            everyone_ = gap <= target || gap <= kWakeBelow * gap_when_awake || ++asleep >= kLongestSleep;
+            last_gap = gap;
+            const bool certify = everyone_ && (gap <= target || full_sweeps >= kCertifyAfter);
+            if (exchange_.stop || certify || sweep_ >= s_.options.max_passes) {
+                if (me_ == 0) {
+                    s_.full_gap = full_gap;
+                    s_.hidden_gap = hidden;
+                    keep_totals(report);
+                }
+                return gap;
+            }
+            everyone_ =
+                hidden * gap <= target || gap <= kWakeBelow * full_gap || ++asleep >= kLongestSleep;
         }
     }
 
@@ -176,7 +198,8 @@ class Worker {
             T* part = exchange_.decision[parity_].data() + chunk * exchange_.per_chunk;
             for (int m = 0; m < count_; ++m) s_.rows.read(row_[m], chunk, z + m * kChunk);
             if (dense) {
-                kernels_of<T>().dots(z, kChunk, count_, w, s_.ldw, s_.classes, width, part, s_.stride);
+                kernels_of<T>().dots(z, kChunk, count_, w, s_.ldw, s_.classes, width, part,
+                                     s_.stride);
             } else {
                 for (int m = 0; m < count_; ++m) {
                     const T* frozen = frozen_.data() + m * s_.stride;
@@ -186,7 +209,8 @@ class Worker {
                         class_[listed] = k;
                         line_[listed++] = w + k * s_.ldw;
                     }
-                    kernels_of<T>().dots_list(z + m * kChunk, line_.data(), listed, width, value_.data());
+                    kernels_of<T>().dots_list(z + m * kChunk, line_.data(), listed, width,
+                                              value_.data());
                     T* out = part + m * s_.stride;
                     std::fill(out, out + s_.classes, T(0));
                     for (int c = 0; c < listed; ++c) out[class_[c]] = value_[c];
@@ -197,7 +221,7 @@ class Worker {
             for (int m = 0; m < count_; m += 8) {
                 const int rows = std::min(8, count_ - m);
                 kernels_of<T>().dots(z + m * kChunk, kChunk, rows, z, kChunk, m + rows, width,
-                               gram + m * kTileRows, kTileRows);
+                                     gram + m * kTileRows, kTileRows);
             }
         }
     }
@@ -297,11 +321,12 @@ class Worker {
         s_.gap[i] = static_cast<float>(gap_[m]);
         // A sample that moves less than is typical is visited less often.
         const double move = static_cast<double>(move_[m]);
-        s_.due[i] = sweep_ + (move >= typical_move_         ? 1
+        s_.due[i] = sweep_ + (move >= typical_move_          ? 1
                               : move >= 0.5 * typical_move_  ? 2
                               : move >= 0.25 * typical_move_ ? 3
                                                              : 5);
-        if (changed_[m]) std::copy_n(alpha_.data() + m * s_.stride, s_.classes, s_.alpha.data() + at);
+        if (changed_[m])
+            std::copy_n(alpha_.data() + m * s_.stride, s_.classes, s_.alpha.data() + at);
         int awake = 0;
         for (int k = 0; k < s_.classes; ++k) {
             s_.frozen[at + k] = static_cast<std::int8_t>((frozen[k] > T(0)) - (frozen[k] < T(0)));
@@ -328,7 +353,7 @@ class Worker {
                                 movers_change_.data() + m * s_.stride);
                 }
                 kernels_of<T>().update(w, s_.ldw, s_.classes, line, movers_, movers_change_.data(),
-                                 s_.stride, width);
+                                       s_.stride, width);
                 continue;
             }
             for (int k = 0; k < s_.classes; ++k) {
@@ -340,7 +365,8 @@ class Worker {
                     line[rows] = tile(chunk) + mover_[m] * kChunk;
                     coefficient[rows++] = c;
                 }
-                if (rows > 0) kernels_of<T>().update_list(w + k * s_.ldw, line, coefficient, rows, width);
+                if (rows > 0)
+                    kernels_of<T>().update_list(w + k * s_.ldw, line, coefficient, rows, width);
             }
         }
     }
@@ -375,7 +401,8 @@ class Worker {
         const double gap = total_gap_ / (dual + total_gap_);
         // The all-in-one forms are one problem with one threshold.
         if (s_.options.form != SvmForm::one_vs_rest) violation_.fill(violation_[0]);
-        barrier_.wait();  // nobody may start the next sweep's exchange before all have read this one
+        barrier_
+            .wait();  // nobody may start the next sweep's exchange before all have read this one
         return gap;
     }
 
@@ -390,7 +417,7 @@ class Worker {
 
     SvmState<T>& s_;
     Exchange<T>& exchange_;
-    SpinBarrier& barrier_;
+    Barrier& barrier_;
     const int me_, first_chunk_, last_chunk_;
     AlignedBuffer<T> tile_, decision_, alpha_, frozen_, change_, movers_change_, gram_, scratch_;
     AlignedBuffer<T> threshold_, violation_, value_;
@@ -415,7 +442,7 @@ template <class T>
 double sweep(SvmState<T>& state, double target, SvmReport& report) {
     Exchange<T> exchange(state);
     double estimate = 0.0;
-    std::unique_ptr<SpinBarrier> barrier;
+    std::unique_ptr<Barrier> barrier;
     std::vector<Worker<T>> workers;
     std::exception_ptr failure;
 #pragma omp parallel num_threads(std::max(1, std::min(state.options.threads, state.rows.chunks())))
@@ -425,7 +452,7 @@ double sweep(SvmState<T>& state, double target, SvmReport& report) {
 #pragma omp single
         try {
             const int team = omp_get_num_threads();
-            barrier = std::make_unique<SpinBarrier>(team);
+            barrier = std::make_unique<Barrier>(team);
             workers.reserve(team);
             for (int t = 0; t < team; ++t) workers.emplace_back(state, exchange, *barrier, t, team);
         } catch (...) {

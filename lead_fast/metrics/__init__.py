@@ -35,7 +35,8 @@ def get(name):
     """
     if not isinstance(name, str):
         raise InputTypeError(
-            f"metric: expected a name, got {type(name).__name__}; choose one of: {', '.join(names())}"
+            f"metric: expected a name, got {type(name).__name__}; "
+            f"choose one of: {', '.join(names())}"
         )
     if name not in _HOME:
         raise InputError(f"metric: {name!r} does not exist; choose one of: {', '.join(names())}")

@@ -1,0 +1,96 @@
+"""Threads, forks, signals: what surrounds the numbers."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import numpy as np
+import pytest
+
+import lead_fast as lf
+from lead_fast import backend
+
+
+def problem(n=400, d=1100, k=4, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, k, n)
+    features = rng.standard_normal((n, d)).astype(np.float32) + 0.5 * np.eye(k, d)[labels]
+    return features.astype(np.float32), labels
+
+
+def _score_in_child(queue):
+    features, labels = problem()
+    queue.put((backend.threads(), lf.lead(features, labels, hidden=(64,)).score))
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_scores_the_same():
+    """OpenMP's threads do not survive fork(): a child must not wait for them."""
+    features, labels = problem()
+    expected = lf.lead(features, labels, hidden=(64,)).score  # starts this process's threads
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=_score_in_child, args=(queue,))
+    child.start()
+    try:
+        threads, score = queue.get(timeout=60)
+    finally:
+        child.kill()
+        child.join()
+    assert threads == 1
+    assert score == expected
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+def test_concurrent_scores_agree_and_leave_blas_as_it_was():
+    from threadpoolctl import threadpool_info
+
+    features, labels = problem()
+    expected = lf.lead(features, labels, hidden=(64,)).score
+    before = [pool["num_threads"] for pool in threadpool_info()]
+    scores = []
+
+    def work():
+        for _ in range(3):
+            scores.append(lf.lead(features, labels, hidden=(64,)).score)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert scores == [expected] * 12
+    assert [pool["num_threads"] for pool in threadpool_info()] == before
+
+
+def test_ctrl_c_stops_the_solver():
+    """SIGINT in the middle of a hopeless tolerance raises KeyboardInterrupt promptly."""
+    program = textwrap.dedent(
+        """
+        import numpy as np, lead_fast as lf
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((3000, 64)).astype(np.float32)
+        y = rng.integers(0, 5, 3000)
+        print("ready", flush=True)
+        try:
+            lf.MultiClassSVM(C=1e4, tol=1e-15, max_passes=10**9).fit(x, y)
+        except KeyboardInterrupt:
+            print("stopped", flush=True)
+        """
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline() == "ready\n"
+        threading.Event().wait(1.0)  # into the solver
+        child.send_signal(signal.SIGINT)
+        output, _ = child.communicate(timeout=30)
+    finally:
+        child.kill()
+        child.wait()
+    assert output == "stopped\n"
