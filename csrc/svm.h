@@ -30,8 +30,8 @@ struct SvmReport {
     double primal = 0.0;
     double dual = 0.0;
     double gap = 0.0;     // (primal - dual) / primal
-    double passes = 0.0;  // rows visited / rows: effective passes over the data
-    int sweeps = 0;       // rounds over the active rows
+    double passes = 0.0;  // pairs of sample and class visited / all pairs
+    int sweeps = 0;       // rounds over what was not frozen or at rest
     bool converged = false;
 };
 

@@ -49,7 +49,7 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
         that their mean squared norm is 1; each column standardised. ``coef_`` and ``intercept_``
         always apply to the features as they were given.
     max_passes : int
-        Limit on sweeps over the data.
+        Limit on effective passes over the data.
     random_state : int, RandomState or None
         Of the order in which samples are visited.
 

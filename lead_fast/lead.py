@@ -86,21 +86,22 @@ class Lead:
         self.head = head
         self._heads = {}
 
-    def __call__(self, features):
-        """Score features (N, D): a float."""
-        return self.evaluate(features).score
+    def __call__(self, features, keep=True):
+        """Score features (N, D): a float. ``keep`` holds on to the head for the next call."""
+        return self.evaluate(features, keep_head=keep).score
 
-    def evaluate(self, features):
+    def evaluate(self, features, keep_head=False):
         """Score features (N, D): :class:`LeadResult`."""
         watch = Stopwatch()
         x = as_features(features)
         n, d = x.shape
         encode(self.labels, n=n)
-        weights, biases = self._layers(d)
+        weights, biases = self._layers(d, keep_head)
         watch.lap("head")
         mapping = svm.column_map(x, self.svm.scale)  # refuses NaN before anything is computed
         watch.lap("statistics")
         rates = rates_of_rows(x, self.rows, weights, biases)
+        del weights, biases  # the SVM may need the memory of a head that is not kept
         watch.lap("rates")
         if n < d:
             warnings.warn(
@@ -118,13 +119,14 @@ class Lead:
         watch.lap("evolution")
         return LeadResult(float(score), rates, self.labels.classes, report, watch.total())
 
-    def _layers(self, d):
+    def _layers(self, d, keep):
         k = self.labels.n_classes
         if self.head is None:
             key = (d, self.hidden, k, self.seed)
-            if key not in self._heads:
-                self._heads[key] = Head(d, k, self.hidden, self.seed)
-            return layers(self._heads[key], d)
+            head = self._heads.get(key) or Head(d, k, self.hidden, self.seed)
+            if keep:
+                self._heads[key] = head
+            return layers(head, d)
         weights, biases = layers(self.head, d)
         if weights[-1].shape[1] != k:
             raise InputError(f"head: {weights[-1].shape[1]} outputs for {k} classes")
@@ -210,7 +212,7 @@ def lead(
     tol : float
         Relative duality gap at which the SVM stops.
     max_passes : int
-        Limit on the SVM's sweeps over the data.
+        Limit on the SVM's effective passes over the data.
     seed : int
         Of the head, the choice of samples, and the folds.
     head : Head, optional

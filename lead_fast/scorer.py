@@ -87,4 +87,4 @@ def score(features, labels, metric="lead", device=None, **options):
     >>> lead_fast.score([[0.0, 1.0], [1.0, 0.0], [0.1, 1.0], [1.0, 0.1]], ["a", "b", "a", "b"]) < 0
     True
     """
-    return Scorer(labels, metric, device, **options)(features)
+    return Scorer(labels, metric, device, **options)._metric(features, keep=False)

@@ -107,7 +107,7 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
     report = SvmReport(*(found[k] for k in ("primal", "dual", "gap", "passes", "converged")))
     if not report.converged:
         warnings.warn(
-            f"the SVM stopped after {found['sweeps']} passes at a relative duality gap of "
+            f"the SVM stopped after {report.passes:.0f} passes at a relative duality gap of "
             f"{report.gap:.2g}, above tol={options.tol:g}; raise max_passes or tol",
             ConvergenceWarning,
             stacklevel=3,

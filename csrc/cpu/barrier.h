@@ -40,7 +40,7 @@ class Barrier {
     }
 
   private:
-    static constexpr int kSpins = 400;
+    static constexpr int kSpins = 2000;
 
     const int team_;
     std::atomic<int> arrived_{0}, sleepers_{0};

@@ -20,6 +20,11 @@ namespace {
 
 constexpr int kParts = 64;
 
+// Waking a thread costs as much as some ten thousand logarithms or exponentials.
+int useful_threads(int threads, std::int64_t transcendentals) {
+    return static_cast<int>(std::clamp<std::int64_t>(transcendentals / 20000, 1, threads));
+}
+
 double element(const FeatureMatrix& x, std::int64_t i, std::int64_t j) {
     const void* row = x.row(i);
     switch (x.dtype) {
@@ -94,6 +99,7 @@ void evolved_score_distribution(const FeatureMatrix* initial, const double* p_la
                                 const std::int32_t* labels, const double* rates, int classes,
                                 const double* t, int times, int threads, double* score) {
     const Decay decay(rates, classes, t, times);
+    threads = useful_threads(threads, n * times);
     mean_over_rows(
         n, times, threads, score, [&](std::int64_t first, std::int64_t last, double* sum, int) {
             for (std::int64_t i = first; i < last; ++i) {
@@ -114,6 +120,7 @@ void evolved_score_logits(const FeatureMatrix& initial, const std::int32_t* labe
                           const double* rates, const double* t, int times, int threads,
                           double* score) {
     const Decay decay(rates, initial.d, t, times);
+    threads = useful_threads(threads, initial.n * initial.d * times);
     std::vector<std::vector<float>> narrow(threads, std::vector<float>(initial.d));
     std::vector<std::vector<double>> wide(threads, std::vector<double>(initial.d));
     mean_over_rows(initial.n, times, threads, score,

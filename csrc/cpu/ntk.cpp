@@ -18,9 +18,9 @@
 namespace lead_fast {
 namespace {
 
-// Large enough to amortise the packing of the weights in each product, small enough that two
-// threads have work with 10 classes of 64 samples.
-std::int64_t group_size(std::int64_t rows) { return rows <= 1280 ? 160 : 320; }
+// Large enough to amortise the packing of the weights in each product; small enough that two
+// threads have work with 10 classes of 64 samples, and that a thread's activations take a few MiB.
+constexpr std::int64_t kGroupRows = 160;
 
 // sum_k of the last layer's weights: what s_L = ones(K) becomes one layer below.
 std::vector<float> output_signal(const HeadView& head) {
@@ -35,16 +35,19 @@ std::vector<float> output_signal(const HeadView& head) {
     return signal;
 }
 
-// Activations and signals of a group of rows, layer by layer.
+// A group of rows on its way through the layers. Only the activations of all layers and the signals
+// of two are held at a time.
 class Group {
   public:
     Group(const HeadView& head, const std::vector<float>& output_signal, std::int64_t capacity)
         : head_(head), output_signal_(output_signal) {
+        std::int64_t widest = 0;
         for (int l = 0; l < head.layers; ++l) {
             activation_.emplace_back(static_cast<std::size_t>(capacity * head.widths[l]));
+            if (l > 0 && l < head.layers - 1) widest = std::max(widest, head.widths[l]);
         }
-        for (int l = 1; l < head.layers; ++l) {
-            signal_.emplace_back(static_cast<std::size_t>(capacity * head.widths[l]));
+        for (int i = 0; i < std::min(2, head.layers - 2); ++i) {
+            signal_.emplace_back(static_cast<std::size_t>(capacity * widest));
         }
     }
 
@@ -59,35 +62,38 @@ class Group {
             float* a = activation_[l].data();
             matmul(activation_[l - 1].data(), head_.weights[l - 1], false, static_cast<int>(count),
                    static_cast<int>(out), static_cast<int>(in), a);
-            for (std::int64_t r = 0; r < count; ++r)
+            for (std::int64_t r = 0; r < count; ++r) {
                 kernels().relu(a + r * out, head_.biases[l - 1], out);
+            }
         }
     }
 
-    void backward() {
-        for (int l = head_.layers - 1; l >= 1; --l) {
-            const std::int64_t width = head_.widths[l], above = head_.widths[l + 1];
-            float* s = signal_[l - 1].data();
-            const bool last = l == head_.layers - 1;
-            if (!last) {
-                matmul(signal_[l].data(), head_.weights[l], true, static_cast<int>(count_),
-                       static_cast<int>(width), static_cast<int>(above), s);
+    // Calls visit(l, a, s) for the layers from the last to the first: a = a_{l-1} (count,
+    // widths[l-1]) and s = s_l (count, widths[l]), or null for s_L, which is all ones.
+    template <class Visit>
+    void backward(Visit visit) {
+        const int last = head_.layers;
+        visit(last, static_cast<const float*>(activation_[last - 1].data()),
+              static_cast<const float*>(nullptr));
+        const float* above = nullptr;
+        for (int l = last - 1; l >= 1; --l) {
+            const std::int64_t width = head_.widths[l];
+            // The signal of the last hidden layer takes the place of its activation, which was used
+            // for the last time.
+            float* s = l == last - 1 ? activation_[l].data() : signal_[(last - l) % 2].data();
+            if (l < last - 1) {
+                matmul(above, head_.weights[l], true, static_cast<int>(count_),
+                       static_cast<int>(width), static_cast<int>(head_.widths[l + 1]), s);
             }
             for (std::int64_t r = 0; r < count_; ++r) {
                 float* line = s + r * width;
-                kernels().mask(line, last ? output_signal_.data() : line,
+                kernels().mask(line, l == last - 1 ? output_signal_.data() : line,
                                activation_[l].data() + r * width, width);
             }
+            visit(l, static_cast<const float*>(activation_[l - 1].data()),
+                  static_cast<const float*>(s));
+            above = s;
         }
-    }
-
-    // a_l of row r; l = 0 .. layers - 1.
-    const float* activation(int l, std::int64_t r) const {
-        return activation_[l].data() + r * head_.widths[l];
-    }
-    // s_l of row r; l = 1 .. layers - 1 (s_layers is all ones).
-    const float* signal(int l, std::int64_t r) const {
-        return signal_[l - 1].data() + r * head_.widths[l];
     }
 
   private:
@@ -109,7 +115,7 @@ std::vector<Group> make_groups(const HeadView& head, const std::vector<float>& s
 
 void ntk_diagonal(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t n_rows,
                   const HeadView& head, int threads, double* diagonal) {
-    const std::int64_t size = std::min(group_size(n_rows), n_rows);
+    const std::int64_t size = std::min(kGroupRows, n_rows);
     const std::int64_t count = size > 0 ? (n_rows + size - 1) / size : 0;
     const int team = static_cast<int>(std::clamp<std::int64_t>(count, 1, threads));
     const std::vector<float> signal = output_signal(head);
@@ -119,27 +125,25 @@ void ntk_diagonal(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t
     for (std::int64_t g = 0; g < count; ++g) {
         Group& group = groups[omp_get_thread_num()];
         const std::int64_t first = g * size, rows_here = std::min(size, n_rows - first);
+        double* out = diagonal + first;
+        std::fill_n(out, rows_here, 0.0);
         group.forward(x, rows + first, rows_here);
-        group.backward();
-        for (std::int64_t r = 0; r < rows_here; ++r) {
-            double total = 0.0;
-            for (int l = 1; l <= head.layers; ++l) {
-                const double a =
-                    kernels().f32.square_norm(group.activation(l - 1, r), head.widths[l - 1]);
-                const double s = l == head.layers ? outputs
-                                                  : kernels().f32.square_norm(group.signal(l, r),
-                                                                              head.widths[l]);
-                total += (a + 1.0) * s;
+        group.backward([&](int l, const float* a, const float* s) {
+            const std::int64_t in = head.widths[l - 1], width = head.widths[l];
+            for (std::int64_t r = 0; r < rows_here; ++r) {
+                const double activity = kernels().f32.square_norm(a + r * in, in);
+                out[r] +=
+                    (activity + 1.0) *
+                    (s == nullptr ? outputs : kernels().f32.square_norm(s + r * width, width));
             }
-            diagonal[first + r] = total;
-        }
+        });
     }
 }
 
 void ntk_kernels(const FeatureMatrix& x, const std::int64_t* rows, const std::int64_t* class_begin,
                  int classes, const HeadView& head, int threads, double* const* phi) {
     // Groups of whole classes; at least one class each.
-    const std::int64_t limit = group_size(class_begin[classes]);
+    const std::int64_t limit = kGroupRows;
     std::vector<int> group_begin = {0};
     std::int64_t largest_group = 0, largest_class = 0;
     for (int c = 0; c < classes; ++c) {
@@ -162,30 +166,32 @@ void ntk_kernels(const FeatureMatrix& x, const std::int64_t* rows, const std::in
     for (int g = 0; g < count; ++g) {
         const int me = omp_get_thread_num();
         Group& group = groups[me];
-        float* a = products[me].data();
-        float* s = a + cells;
+        float* a_gram = products[me].data();
+        float* s_gram = a_gram + cells;
         const std::int64_t first = class_begin[group_begin[g]];
-        group.forward(x, rows + first, class_begin[group_begin[g + 1]] - first);
-        group.backward();
-        for (int c = group_begin[g]; c < group_begin[g + 1]; ++c) {
-            const std::int64_t at = class_begin[c] - first, m = class_begin[c + 1] - class_begin[c];
-            if (m == 0) continue;
-            double* const kernel = phi[c];
-            std::fill_n(kernel, m * m, 0.0);
-            for (int l = 1; l <= head.layers; ++l) {
-                gram(group.activation(l - 1, at), static_cast<int>(m),
-                     static_cast<int>(head.widths[l - 1]), a);
-                const bool last = l == head.layers;
-                if (!last) {
-                    gram(group.signal(l, at), static_cast<int>(m), static_cast<int>(head.widths[l]),
-                         s);
+        const int last_class = group_begin[g + 1];
+        for (int c = group_begin[g]; c < last_class; ++c) {
+            const std::int64_t m = class_begin[c + 1] - class_begin[c];
+            std::fill_n(phi[c], m * m, 0.0);
+        }
+        group.forward(x, rows + first, class_begin[last_class] - first);
+        group.backward([&](int l, const float* a, const float* s) {
+            const std::int64_t in = head.widths[l - 1], width = head.widths[l];
+            for (int c = group_begin[g]; c < last_class; ++c) {
+                const std::int64_t at = class_begin[c] - first;
+                const std::int64_t m = class_begin[c + 1] - class_begin[c];
+                if (m == 0) continue;
+                gram(a + at * in, static_cast<int>(m), static_cast<int>(in), a_gram);
+                if (s != nullptr) {
+                    gram(s + at * width, static_cast<int>(m), static_cast<int>(width), s_gram);
                 }
+                double* const kernel = phi[c];
                 for (std::int64_t i = 0; i < m * m; ++i) {
-                    kernel[i] += (static_cast<double>(a[i]) + 1.0) *
-                                 (last ? outputs : static_cast<double>(s[i]));
+                    kernel[i] += (static_cast<double>(a_gram[i]) + 1.0) *
+                                 (s == nullptr ? outputs : static_cast<double>(s_gram[i]));
                 }
             }
-        }
+        });
     }
 }
 

@@ -17,7 +17,7 @@ namespace {
 // The gap that float32 multipliers and weights reach without effort.
 constexpr double kFinestSingle = 2e-5;
 // Sweeps in which certificates may fail to improve before float64 takes over from float32.
-constexpr int kPatience = 60;
+constexpr int kPatience = 100;
 
 double hinge_loss(const double* f, int classes, int label, const SvmOptions& o) {
     double total = 0.0, worst = 0.0;
@@ -259,7 +259,7 @@ void improve(SvmState<T>& state, double tol, Solution& solution) {
             best_sweep = report.sweeps;
         }
         stuck = sizeof(T) == sizeof(float) && report.sweeps - best_sweep >= kPatience;
-    } while (report.gap > tol && report.sweeps < state.options.max_passes && !stuck);
+    } while (report.gap > tol && report.passes < state.options.max_passes && !stuck);
 }
 
 template <class T>
@@ -282,7 +282,7 @@ SvmReport svm_fit(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t
     SvmReport& report = solution.report;
     auto single = std::make_unique<SvmState<float>>(mapped, labels, classes, options);
     improve(*single, std::max(options.tol, kFinestSingle), solution);
-    if (report.gap > options.tol && report.sweeps < options.max_passes) {
+    if (report.gap > options.tol && report.passes < options.max_passes) {
         SvmState<double> exact(*single);
         single.reset();
         improve(exact, options.tol, solution);

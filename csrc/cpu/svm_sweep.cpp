@@ -36,7 +36,7 @@ constexpr double kFreezeAbove = 0.1;
 // All pairs are visited again after so many sweeps, or when the estimated gap has fallen to this
 // share of what it was then.
 constexpr int kLongestSleep = 40;
-constexpr double kWakeBelow = 0.3;
+constexpr double kWakeBelow = 0.2;
 // The estimate of the gap has a noise floor in float32: after so many sweeps over everything the
 // certificate decides.
 constexpr int kCertifyAfter = 5;
@@ -72,6 +72,7 @@ class Worker {
           exchange_(exchange),
           barrier_(barrier),
           me_(me),
+          team_(team),
           first_chunk_(s.rows.chunks() * me / team),
           last_chunk_(s.rows.chunks() * (me + 1) / team),
           tile_(static_cast<std::size_t>(last_chunk_ - first_chunk_) * kTileRows * kChunk),
@@ -100,6 +101,7 @@ class Worker {
         // below.
         double full_gap = s_.full_gap, hidden = s_.hidden_gap, last_gap = kInfinity;
         int asleep = 0, full_sweeps = 0;
+        const double passes_before = report.passes;  // thread 0 changes the report when it is done
         everyone_ = !s_.gram_known;
         learn_gram_ = !s_.gram_known;
         for (sweep_ = report.sweeps;;) {
@@ -124,7 +126,8 @@ class Worker {
             }
             last_gap = gap;
             const bool certify = everyone_ && (gap <= target || full_sweeps >= kCertifyAfter);
-            if (exchange_.stop || certify || sweep_ >= s_.options.max_passes) {
+            const bool exhausted = passes_before + passes() >= s_.options.max_passes;
+            if (exchange_.stop || certify || exhausted) {
                 if (me_ == 0) {
                     s_.full_gap = full_gap;
                     s_.hidden_gap = hidden;
@@ -271,7 +274,7 @@ class Worker {
         }
     }
 
-    // Step 3, by every thread; thread 0 keeps the result.
+    // Step 3, by every thread; each keeps the results of its share of the rows.
     void solve(std::int64_t block) {
         const std::uint64_t draw = static_cast<std::uint64_t>(block) * 0x9e3779b9ull + sweep_;
         shuffle(order_, count_, mix(s_.options.seed + mix(draw)));
@@ -310,7 +313,7 @@ class Worker {
                 for (int k = 0; k < s_.classes; ++k) bias_[k] += change[k];
                 mover_[movers_++] = m;
             }
-            if (me_ == 0) keep(m);
+            if (m % team_ == me_) keep(m);  // each row by one thread
         }
     }
 
@@ -406,10 +409,15 @@ class Worker {
         return gap;
     }
 
-    void keep_totals(SvmReport& report) {
+    // Visits of this call, in passes over all pairs.
+    double passes() const {
         const double pairs = static_cast<double>(s_.classes) * static_cast<double>(s_.rows.size());
+        return static_cast<double>(pairs_visited_) / pairs;
+    }
+
+    void keep_totals(SvmReport& report) {
         report.sweeps = sweep_;
-        report.passes += static_cast<double>(pairs_visited_) / pairs;
+        report.passes += passes();
         s_.bias = bias_;
         s_.dual_terms = dual_terms_;
         s_.gram_known = true;
@@ -418,7 +426,7 @@ class Worker {
     SvmState<T>& s_;
     Exchange<T>& exchange_;
     Barrier& barrier_;
-    const int me_, first_chunk_, last_chunk_;
+    const int me_, team_, first_chunk_, last_chunk_;
     AlignedBuffer<T> tile_, decision_, alpha_, frozen_, change_, movers_change_, gram_, scratch_;
     AlignedBuffer<T> threshold_, violation_, value_;
     std::vector<const T*> line_;

@@ -1,7 +1,8 @@
 """The registry of metrics: one file per published metric, one class each.
 
 A metric is a class. ``Metric(labels, device=None, **options)`` checks its options and does what
-depends on the labels alone; calling the instance with features returns the score, higher is better.
+depends on the labels alone; calling the instance with features returns the score, higher is better,
+and ``keep=False`` tells it that no further call follows, so that it may free what it would keep.
 ``device`` is the name of the device it works on, and ``upper_bound`` the largest score there is, or
 None.
 """
