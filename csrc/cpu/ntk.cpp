@@ -20,7 +20,7 @@ namespace {
 
 // Large enough to amortise the packing of the weights in each product; small enough that two
 // threads have work with 10 classes of 64 samples, and that a thread's activations take a few MiB.
-constexpr std::int64_t kGroupRows = 160;
+constexpr std::int64_t kGroupRows = 112;
 
 // sum_k of the last layer's weights: what s_L = ones(K) becomes one layer below.
 std::vector<float> output_signal(const HeadView& head) {
@@ -35,20 +35,26 @@ std::vector<float> output_signal(const HeadView& head) {
     return signal;
 }
 
-// A group of rows on its way through the layers. Only the activations of all layers and the signals
-// of two are held at a time.
+// A group of rows on its way through the layers: the activations of all layers, and the signals of
+// two neighbouring ones, which take turns in two buffers.
 class Group {
   public:
-    Group(const HeadView& head, const std::vector<float>& output_signal, std::int64_t capacity)
+    // If keep_input is false, a_0 gives its place to the signals: backward's last visit has none.
+    Group(const HeadView& head, const std::vector<float>& output_signal, std::int64_t capacity,
+          bool keep_input)
         : head_(head), output_signal_(output_signal) {
+        const int last = head.layers - 1;
         std::int64_t widest = 0;
-        for (int l = 0; l < head.layers; ++l) {
-            activation_.emplace_back(static_cast<std::size_t>(capacity * head.widths[l]));
-            if (l > 0 && l < head.layers - 1) widest = std::max(widest, head.widths[l]);
+        for (int l = 1; l <= last; ++l) widest = std::max(widest, head.widths[l]);
+        for (int l = 0; l <= last; ++l) {
+            const bool shared = l > 0 ? l == last : !keep_input;
+            const std::int64_t width = shared ? std::max(widest, head.widths[l]) : head.widths[l];
+            activation_.emplace_back(static_cast<std::size_t>(capacity * width));
         }
-        for (int i = 0; i < std::min(2, head.layers - 2); ++i) {
-            signal_.emplace_back(static_cast<std::size_t>(capacity * widest));
-        }
+        if (keep_input && last > 1)
+            spare_ = AlignedBuffer<float>(static_cast<std::size_t>(capacity * widest));
+        turn_[0] = activation_[last].data();
+        turn_[1] = keep_input ? spare_.data() : activation_[0].data();
     }
 
     void forward(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t count) {
@@ -68,6 +74,8 @@ class Group {
         }
     }
 
+    const float* input() const { return activation_[0].data(); }
+
     // Calls visit(l, a, s) for the layers from the last to the first: a = a_{l-1} (count,
     // widths[l-1]) and s = s_l (count, widths[l]), or null for s_L, which is all ones.
     template <class Visit>
@@ -78,9 +86,7 @@ class Group {
         const float* above = nullptr;
         for (int l = last - 1; l >= 1; --l) {
             const std::int64_t width = head_.widths[l];
-            // The signal of the last hidden layer takes the place of its activation, which was used
-            // for the last time.
-            float* s = l == last - 1 ? activation_[l].data() : signal_[(last - l) % 2].data();
+            float* s = turn_[(last - 1 - l) % 2];
             if (l < last - 1) {
                 matmul(above, head_.weights[l], true, static_cast<int>(count_),
                        static_cast<int>(width), static_cast<int>(head_.widths[l + 1]), s);
@@ -99,15 +105,17 @@ class Group {
   private:
     const HeadView& head_;
     const std::vector<float>& output_signal_;
-    std::vector<AlignedBuffer<float>> activation_, signal_;
+    std::vector<AlignedBuffer<float>> activation_;
+    AlignedBuffer<float> spare_;
+    float* turn_[2];
     std::int64_t count_ = 0;
 };
 
 std::vector<Group> make_groups(const HeadView& head, const std::vector<float>& signal,
-                               std::int64_t capacity, int threads) {
+                               std::int64_t capacity, bool keep_input, int threads) {
     std::vector<Group> groups;  // made before the threads start: nothing may throw among them
     groups.reserve(threads);
-    for (int t = 0; t < threads; ++t) groups.emplace_back(head, signal, capacity);
+    for (int t = 0; t < threads; ++t) groups.emplace_back(head, signal, capacity, keep_input);
     return groups;
 }
 
@@ -119,7 +127,8 @@ void ntk_diagonal(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t
     const std::int64_t count = size > 0 ? (n_rows + size - 1) / size : 0;
     const int team = static_cast<int>(std::clamp<std::int64_t>(count, 1, threads));
     const std::vector<float> signal = output_signal(head);
-    std::vector<Group> groups = make_groups(head, signal, size, team);
+    std::vector<Group> groups = make_groups(head, signal, size, false, team);
+    std::vector<std::vector<double>> norms(team, std::vector<double>(size));
     const double outputs = static_cast<double>(head.widths[head.layers]);
 #pragma omp parallel for schedule(dynamic, 1) num_threads(team)
     for (std::int64_t g = 0; g < count; ++g) {
@@ -128,10 +137,16 @@ void ntk_diagonal(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t
         double* out = diagonal + first;
         std::fill_n(out, rows_here, 0.0);
         group.forward(x, rows + first, rows_here);
+        std::vector<double>& input_norm = norms[omp_get_thread_num()];
+        const std::int64_t d = head.widths[0];
+        for (std::int64_t r = 0; r < rows_here; ++r) {
+            input_norm[r] = kernels().f32.square_norm(group.input() + r * d, d);
+        }
         group.backward([&](int l, const float* a, const float* s) {
             const std::int64_t in = head.widths[l - 1], width = head.widths[l];
             for (std::int64_t r = 0; r < rows_here; ++r) {
-                const double activity = kernels().f32.square_norm(a + r * in, in);
+                const double activity =
+                    l == 1 ? input_norm[r] : kernels().f32.square_norm(a + r * in, in);
                 out[r] +=
                     (activity + 1.0) *
                     (s == nullptr ? outputs : kernels().f32.square_norm(s + r * width, width));
@@ -157,7 +172,7 @@ void ntk_kernels(const FeatureMatrix& x, const std::int64_t* rows, const std::in
     const int count = static_cast<int>(group_begin.size()) - 1;
     const int team = std::clamp(count, 1, threads);
     const std::vector<float> signal = output_signal(head);
-    std::vector<Group> groups = make_groups(head, signal, largest_group, team);
+    std::vector<Group> groups = make_groups(head, signal, largest_group, true, team);
     std::vector<AlignedBuffer<float>> products;
     const std::size_t cells = static_cast<std::size_t>(largest_class * largest_class);
     for (int t = 0; t < team; ++t) products.emplace_back(2 * cells);
