@@ -22,7 +22,6 @@ struct SvmOptions {
     int max_passes = 1000;
     std::uint64_t seed = 0;
     int threads = 1;
-    bool shrink = true;
     Interrupt interrupt;
 };
 
