@@ -40,6 +40,7 @@ constexpr double kWakeBelow = 0.2;
 // The estimate of the gap has a noise floor in float32: after so many sweeps over everything the
 // certificate decides.
 constexpr int kCertifyAfter = 5;
+constexpr double kDoubtful = 5e-4;
 // Weight of the newest sweep in the averaged weights: single iterates of coordinate descent have a
 // primal objective several times further from the optimum than their average.
 constexpr double kAverageShare = 0.25;
@@ -125,7 +126,8 @@ class Worker {
                 asleep = 0;
             }
             last_gap = gap;
-            const bool certify = everyone_ && (gap <= target || full_sweeps >= kCertifyAfter);
+            const bool doubtful = gap < kDoubtful && full_sweeps >= kCertifyAfter;
+            const bool certify = everyone_ && (gap <= target || doubtful);
             const bool exhausted = passes_before + passes() >= s_.options.max_passes;
             if (exchange_.stop || certify || exhausted) {
                 if (me_ == 0) {
@@ -144,8 +146,8 @@ class Worker {
     void visit(std::int64_t block, std::int64_t next) {
         if (!gather(block)) return;  // all frozen: the same for every thread
         parity_ ^= 1;
+        plan_prefetch(next);
         multiply();
-        if (next >= 0) prefetch(next);
         barrier_.wait();
         reduce(block);
         solve(block);
@@ -200,7 +202,17 @@ class Worker {
             const T* w = s_.weights.data() + s_.rows.begin(chunk);
             T* part = exchange_.decision[parity_].data() + chunk * exchange_.per_chunk;
             for (int m = 0; m < count_; ++m) s_.rows.read(row_[m], chunk, z + m * kChunk);
-            if (dense) {
+            if (dense && ahead_count_ > 0) {
+                // The next block's rows come from memory while this one's are multiplied.
+                const int share = (ahead_count_ + count_ - 1) / count_;
+                for (int m = 0, a = 0; m < count_; m += 4) {
+                    const int rows = std::min(4, count_ - m);
+                    kernels_of<T>().dots(z + m * kChunk, kChunk, rows, w, s_.ldw, s_.classes, width,
+                                         part + m * s_.stride, s_.stride);
+                    for (const int end = std::min(ahead_count_, a + share * rows); a < end; ++a)
+                        s_.rows.prefetch(ahead_[a], chunk);
+                }
+            } else if (dense) {
                 kernels_of<T>().dots(z, kChunk, count_, w, s_.ldw, s_.classes, width, part,
                                      s_.stride);
             } else {
@@ -217,6 +229,10 @@ class Worker {
                     T* out = part + m * s_.stride;
                     std::fill(out, out + s_.classes, T(0));
                     for (int c = 0; c < listed; ++c) out[class_[c]] = value_[c];
+                    const int share = (ahead_count_ + count_ - 1) / count_;
+                    for (int b = m * share; b < std::min(ahead_count_, (m + 1) * share); ++b) {
+                        s_.rows.prefetch(ahead_[b], chunk);
+                    }
                 }
             }
             if (!learn_gram_) continue;
@@ -229,13 +245,15 @@ class Worker {
         }
     }
 
-    void prefetch(std::int64_t block) const {
+    // Rows of the next block that will be visited; -1: none.
+    void plan_prefetch(std::int64_t block) {
+        ahead_count_ = 0;
+        if (block < 0) return;
         const std::int64_t first = block * s_.block_size;
         const std::int64_t last = std::min(first + s_.block_size, s_.rows.size());
         for (std::int64_t at = first; at < last; ++at) {
             const std::int64_t i = s_.sequence[at];
-            if (!visited(i)) continue;
-            for (int chunk = first_chunk_; chunk < last_chunk_; ++chunk) s_.rows.prefetch(i, chunk);
+            if (visited(i)) ahead_[ahead_count_++] = i;
         }
     }
 
@@ -437,6 +455,8 @@ class Worker {
     std::int64_t pairs_visited_ = 0, visits_ = 0;
     int sweep_ = 0, parity_ = 0, count_ = 0, pairs_ = 0, movers_ = 0;
     bool everyone_ = true, learn_gram_ = false;
+    int ahead_count_ = 0;
+    std::int64_t ahead_[kTileRows];
     std::int64_t row_[kTileRows];
     int member_[kTileRows], order_[kTileRows], changed_[kTileRows], mover_[kTileRows];
     std::int32_t label_[kTileRows];
