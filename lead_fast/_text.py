@@ -8,9 +8,15 @@ def one_line(error):
     return " ".join(str(error).split()) or type(error).__name__
 
 
+def printable(name):
+    """A name as one line of visible characters; control characters are escaped."""
+    name = str(name)
+    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
+
+
 def name_list(names, most=8):
     """Names for a message: ``a, b, c``, or the first of them and how many more there are."""
-    names = [str(name) for name in names]
+    names = [printable(name) for name in names]
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"

@@ -4,14 +4,18 @@ import contextlib
 import functools
 import threading
 
-from .errors import DeviceError, InputTypeError
+from .errors import DeviceError, InputError, InputTypeError
 
 
 @functools.cache
 def cpu():
     """Load the C++ core (and with it SciPy, whose BLAS it uses)."""
-    from . import _cpu
-
+    try:
+        from . import _cpu
+    except ImportError as error:
+        if "LEAD_FAST_ISA" in str(error):
+            raise InputError(str(error)) from error
+        raise
     return _cpu
 
 

@@ -14,7 +14,7 @@ import sys
 import warnings
 from pathlib import Path
 
-from ._text import name_list, one_line
+from ._text import name_list, one_line, printable
 from ._version import __version__
 from .errors import InputError, LeadFastError
 
@@ -91,7 +91,7 @@ def _rank(arguments):
         **_metric_options(arguments),
     )
     for model, error in ranking.failed.items():
-        _say("error", f"{model}: {error}")
+        _say("error", f"{printable(model)}: {error}")
     if truth and len(ranking.scores.keys() & truth.keys()) < 2:
         _say("warning", "no weighted tau: fewer than 2 models have a score and an accuracy")
         truth = None
@@ -254,6 +254,8 @@ class _Output:
     """A file written in one step at the end; whether that can work is checked at the start."""
 
     def __init__(self, path):
+        if str(Path(path).absolute()).startswith(("/dev/", "/proc/")):
+            raise InputError(f"--out {path}: is not a regular file")
         self.path = Path(path).resolve()  # through a link, so that its target is replaced
         self.is_json = self.path.suffix == ".json"
         if self.path.exists() and not self.path.is_file():

@@ -4,14 +4,11 @@ import numpy as np
 
 from . import backend
 from .errors import InputError, InputTypeError
+from .features import real_array
 
 
 def _check(name, kernel):
-    kernel = np.asarray(kernel)
-    if kernel.dtype.kind not in "fiub":
-        raise InputTypeError(
-            f"kernels: that of class {name!r} has dtype {kernel.dtype}, not real numbers"
-        )
+    kernel = real_array(kernel, f"kernels: that of class {name!r}")
     kernel = np.ascontiguousarray(kernel, dtype=np.float64)
     if 0 in kernel.shape:
         raise InputError(f"kernels: that of class {name!r} is empty, shape {kernel.shape}")

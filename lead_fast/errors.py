@@ -28,3 +28,7 @@ class ConvergenceWarning(UserWarning):
 
 class ScoreWarning(UserWarning):
     """A score that may not discriminate: ties, saturation, fewer samples than features."""
+
+
+class SaturationWarning(ScoreWarning):
+    """A score that has reached its bound."""

@@ -47,7 +47,8 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
     scale : {"none", "unit", "standard"}
         The features the problem is solved for: as they are; centred and divided by one number so
         that their mean squared norm is 1; each column standardised. ``coef_`` and ``intercept_``
-        always apply to the features as they were given.
+        always apply to the features as they were given. Without scaling, features far from zero
+        or of very different sizes can take thousands of passes.
     max_passes : int
         Limit on effective passes over the data.
     random_state : int, RandomState or None

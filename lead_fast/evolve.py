@@ -4,14 +4,14 @@ import numpy as np
 
 from . import backend
 from .errors import InputError
-from .features import as_features, check_finite
+from .features import as_features, check_finite, real_array
 from .labels import encode
 from .options import choice, integer, real
 
 
 def check_rates(rates, n_classes):
     """Return the rates as (K,) float64, finite and not negative."""
-    array = np.ascontiguousarray(rates, dtype=np.float64)
+    array = np.ascontiguousarray(real_array(rates, "rates"), dtype=np.float64)
     if array.shape != (n_classes,):
         raise InputError(f"rates: expected {n_classes}, one for each class, got {array.shape}")
     if not (np.isfinite(array) & (array >= 0.0)).all():
@@ -119,6 +119,15 @@ def evolved_score(
     """
     choice("cross_entropy", cross_entropy, ("distribution", "logits"))
     p, encoded, rates = _prepare(initial, labels, rates, classes)
+    if cross_entropy == "distribution":
+        own = p.to_float()[np.arange(len(encoded.codes)), encoded.codes]
+        outside = (own < -1e-6) | (own > 1 + 1e-3)
+        if outside.any():
+            row = int(outside.argmax())
+            raise InputError(
+                f"initial: {own[row]:.3g} in row {row} is no probability; "
+                "use cross_entropy='logits' for states that are not distributions"
+            )
     fused = getattr(backend.cpu(), f"evolved_score_{cross_entropy}")
     return fused(p.data, p.dtype, encoded.codes, rates, _times(times, unit), backend.threads())
 
@@ -161,6 +170,12 @@ def evolve_samples(initial, target, kernel, time=1.0, unit=1e-6):
     values, basis = spectrum({"kernel": kernel}, vectors=True)["kernel"]
     if len(values) != len(f):
         raise InputError(f"kernel: of {len(values)} samples, but initial has {len(f)}")
+    rounding = 1e-6 * max(values.max(), 0.0)
+    if values.min() < -rounding:
+        raise InputError(
+            f"kernel: not positive semi-definite (an eigenvalue of {values.min():.3g})"
+        )
+    values = np.where(values < 1e-12 * values.max(), 0.0, values)  # negative by rounding alone
     t = _times(time, unit)
     if len(t) != 1:
         raise InputError("time: expected a single number")

@@ -92,6 +92,16 @@ def _tensor(tensor, name):
     return tensor.resolve_conj().resolve_neg().numpy(), None
 
 
+def real_array(obj, name):
+    """Read any array-like of real numbers, of any shape, as an ndarray."""
+    data, dtype = _array(obj, name)
+    if dtype == "bfloat16":
+        data = Features(data, dtype).to_float()
+    if data.dtype.kind not in "fiub":
+        raise InputTypeError(f"{name}: dtype {data.dtype} is not a real number")
+    return data
+
+
 def as_features(obj, name="features"):
     """Read any array-like as :class:`Features`.
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from . import backend
 from .errors import InputError, InputTypeError
+from .features import real_array
 from .options import integer
 from .options import seed as check_seed
 
@@ -63,10 +64,10 @@ class Head:
     @classmethod
     def from_arrays(cls, weights, biases=None):
         """Make a head of given weights (in, out) and biases (default: zero)."""
-        weights = [np.array(w, np.float32, order="C") for w in weights]
+        weights = _arrays(weights, "weights")
         if biases is None:
-            biases = [np.zeros(w.shape[-1], np.float32) for w in weights]
-        biases = [np.array(b, np.float32, order="C") for b in biases]
+            biases = [np.zeros(w.shape[-1:], np.float32) for w in weights]
+        biases = _arrays(biases, "biases")
         _check_layers(weights, biases)
         head = cls.__new__(cls)
         head.n_features, head.n_classes = weights[0].shape[0], weights[-1].shape[1]
@@ -88,6 +89,15 @@ def check_hidden(hidden):
     return tuple(integer("hidden", width, 1) for width in widths)
 
 
+def _arrays(arrays, name):
+    """Float32 copies of a head's arrays."""
+    try:
+        arrays = list(arrays)
+    except TypeError as error:
+        raise InputTypeError(f"head: {name} is no sequence of arrays") from error
+    return [np.array(real_array(a, f"head: {name}"), np.float32, order="C") for a in arrays]
+
+
 def _check_layers(weights, biases):
     if not weights or len(weights) != len(biases):
         raise InputError(
@@ -104,14 +114,15 @@ def _check_layers(weights, biases):
 
 def layers(head, n_features):
     """Weights and biases of any head-like object as the native code takes them."""
-    try:
-        weights = [np.ascontiguousarray(w, np.float32) for w in head.weights]
-        biases = [np.ascontiguousarray(b, np.float32) for b in head.biases]
-    except (AttributeError, TypeError, ValueError) as error:
-        raise InputTypeError(
-            f"head: expected an object with arrays in weights and biases, got {type(head).__name__}"
-        ) from error
-    if not isinstance(head, Head):
+    if isinstance(head, Head):
+        weights, biases = head.weights, head.biases
+    else:
+        if not (hasattr(head, "weights") and hasattr(head, "biases")):
+            raise InputTypeError(
+                f"head: expected an object with arrays in weights and biases, "
+                f"got {type(head).__name__}"
+            )
+        weights, biases = _arrays(head.weights, "weights"), _arrays(head.biases, "biases")
         _check_layers(weights, biases)
     if weights[0].shape[0] != n_features:
         raise InputError(

@@ -40,10 +40,16 @@ class Labels:
 def _plain(labels):
     if type(labels).__module__.split(".")[0] == "torch":
         labels = labels.detach().cpu().numpy()
+    if isinstance(labels, np.ma.MaskedArray):
+        raise InputTypeError("labels: masked arrays are not supported; drop what is masked")
     try:
         array = np.asarray(labels)
-    except ValueError as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputTypeError("labels: not a sequence of integers or strings") from error
+    if array.dtype.kind == "U" and isinstance(labels, (list, tuple)):
+        strange = [v for v in labels if not isinstance(v, str)]
+        if strange:
+            raise InputTypeError(f"labels: {strange[0]!r} among strings; missing labels?")
     if array.ndim != 1:
         raise InputError(f"labels: expected 1 dimension, got shape {array.shape}")
     if array.dtype.kind in "iubUS":
@@ -55,6 +61,8 @@ def _plain(labels):
                 f"labels: NaN or infinity in {bad.sum()} of {len(array)}, "
                 f"first in row {bad.argmax()}"
             )
+        if (np.abs(array) > 2.0**53).any():
+            raise InputError("labels: numbers too large to be exact; pass integers or strings")
         whole = array.astype(np.int64)
         if (whole != array).any():
             raise InputError("labels: fractions are no class labels; pass integers or strings")
@@ -103,6 +111,8 @@ def encode(labels, n=None, classes=None, fewest=2):
             found, codes = np.unique(array, return_inverse=True)
         else:
             found = _plain(classes)
+            if len(found) == 0 or len(np.unique(found)) != len(found):
+                raise InputError("classes: expected distinct labels, at least one")
             order = np.argsort(found, kind="stable")
             place = np.searchsorted(found, array, sorter=order)
             codes = order[np.minimum(place, len(found) - 1)]

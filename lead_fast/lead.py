@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from . import backend, svm
-from .errors import InputError, ScoreWarning
+from .errors import InputError, SaturationWarning, ScoreWarning
 from .features import as_features
 from .head import Head, check_hidden, layers
 from .labels import encode
@@ -16,6 +16,7 @@ from .options import integer, real
 from .options import seed as check_seed
 from .svm import SvmOptions
 
+SATURATED = 1e-12
 TIME_UNIT = 1e-6  # the paper's unit of training time: eta * t = 1e-6 * time
 _FOLD_STREAM = 2  # see csrc/philox.h
 
@@ -117,6 +118,13 @@ class Lead:
             np.exp(log_probability), self.labels.codes, rates, times, backend.threads()
         )
         watch.lap("evolution")
+        if score > -SATURATED:
+            warnings.warn(
+                f"the score is saturated ({score:.2g}, the most is 0): with rates this large every "
+                "label is learnt; use a smaller time",
+                SaturationWarning,
+                stacklevel=3,
+            )
         return LeadResult(float(score), rates, self.labels.classes, report, watch.total())
 
     def _layers(self, d, keep):
@@ -234,10 +242,13 @@ def lead(
     ConvergenceWarning
         The SVM reached ``max_passes`` before ``tol``.
     ScoreWarning
-        Fewer samples than features.
+        Fewer samples than features; a score that is saturated.
 
     Notes
     -----
+    The kernel sees the features as they are, and its rates grow with their squared norm: as in the
+    paper, features of very large norm score high whatever they say. Compare features of one kind.
+
     Time: some 15 passes over pairs of sample and class for the SVM, 4 N D K operations each at
     most; 2 S K (D H1 + 2 H1 H2) for the rates. Memory beyond the features: 5 N K bytes for dual
     variables, the head, and small buffers. The same input and seed give the same bits for any

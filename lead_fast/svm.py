@@ -108,7 +108,8 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
     if not report.converged:
         warnings.warn(
             f"the SVM stopped after {report.passes:.0f} passes at a relative duality gap of "
-            f"{report.gap:.2g}, above tol={options.tol:g}; raise max_passes or tol",
+            f"{report.gap:.2g}, above tol={options.tol:g}; scale the features, lower C, or raise "
+            "max_passes or tol",
             ConvergenceWarning,
             stacklevel=3,
         )

@@ -522,3 +522,17 @@ def test_names_that_cannot_be_printed(tmp_path):
     assert "m\\udcff" in (tmp_path / "out.txt").read_text(encoding="utf-8")
     done = shell("rank", folder, "--json", env=environment)
     assert strict_json(done.stdout)["scores"][0]["model"] == "m\udcff\xe8"
+
+
+def test_out_into_dev_is_refused(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("precious\n")
+    with open(log, "a") as stream:
+        done = subprocess.run(
+            [sys.executable, "-m", "lead_fast", "rank", str(tmp_path), "--out", "/dev/stdout"],
+            stdout=stream,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert log.read_text() == "precious\n"

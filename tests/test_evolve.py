@@ -448,3 +448,26 @@ def test_evolve_samples_bad_input(name):
     with pytest.raises(lf.errors.InputError, match=word) as caught:
         lf.evolve_samples(**arguments)
     one_line(caught.value)
+
+
+def test_evolve_samples_for_ever():
+    """Directions without an eigenvalue stay, all others arrive; rounding below zero is zero."""
+    kernel = np.outer(np.arange(1.0, 51.0), np.arange(1.0, 51.0))
+    start = np.full((50, 4), 0.25)
+    for time in (1e18, 1e25, np.inf):
+        end = lf.evolve_samples(start, 0, kernel, time=time)
+        direction = np.arange(1.0, 51.0) / np.linalg.norm(np.arange(1.0, 51.0))
+        residual = start - np.eye(4)[np.zeros(50, int)]
+        exact = np.eye(4)[np.zeros(50, int)] + residual - np.outer(direction, direction @ residual)
+        assert_close(end, exact, 1e-9)
+    with pytest.raises(lf.errors.InputError, match="semi-definite"):
+        lf.evolve_samples(start, 0, -np.eye(50), time=1.0)
+
+
+def test_logits_are_no_distribution():
+    labels = np.arange(8) % 2
+    for state in (np.full((8, 2), 3.0), np.full((8, 2), -1.0)):
+        with pytest.raises(lf.errors.InputError, match="logits"):
+            lf.evolved_score(state, labels, [1.0, 1.0], [1.0])
+        score = lf.evolved_score(state, labels, [1.0, 1.0], [1.0], cross_entropy="logits")
+        assert_close(score, [np.log(0.5)], 1e-6)

@@ -631,3 +631,19 @@ def test_concurrent_calls_agree():
     with ThreadPoolExecutor(4) as pool:
         scores = list(pool.map(lambda _: scorer(features), range(12)))
     assert scores == [expected] * 12
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        ["cat", "dog", float("nan"), "dog"] * 5,
+        [1, "a"] * 10,
+        np.ma.masked_array(np.arange(20) % 2, np.arange(20) == 3),
+        (np.arange(20) % 2) * 1e30,
+    ],
+    ids=["missing", "mixed", "masked", "huge"],
+)
+def test_doubtful_labels_are_refused(labels):
+    with pytest.raises((InputError, InputTypeError)) as caught:
+        lf.score(np.eye(20), labels)
+    assert str(caught.value).startswith("labels: ") and "\n" not in str(caught.value)

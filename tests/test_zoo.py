@@ -694,3 +694,26 @@ def test_example_zoo():
         assert ranking.scores[model] == score
     tau = ranking.tau(truth)
     assert all(-1 <= value <= 1 for value in tau.values())
+
+
+def test_models_with_different_labels_are_pointed_out(tmp_path):
+    np.savez(tmp_path / "m1.npz", features=features(1), labels=LABELS)
+    np.savez(tmp_path / "m2.npz", features=features(2), labels=np.sort(LABELS))
+    with pytest.warns(ScoreWarning, match="different labels"):
+        lead_fast.rank(tmp_path)
+
+
+def test_options_are_bounded_by_the_zoo_and_not_by_the_probe(tmp_path):
+    labels = np.arange(300) % 2
+    wide = np.random.default_rng(0).standard_normal((300, 3)).astype(np.float32)
+    ranking = lead_fast.rank({"m": wide + labels[:, None]}, labels, cross_fit=150, tol=0.1)
+    assert ranking.scores["m"] < 0
+    np.savez(tmp_path / "m.npz", features=wide, labels=labels)
+    assert lead_fast.rank(tmp_path, cross_fit=150, tol=0.1).scores["m"] < 0
+
+
+def test_names_are_printed_on_one_line():
+    ranking = lead_fast.rank({"a\nb": features(1), "\x1b[31mred": features(2)}, LABELS)
+    lines = str(ranking).splitlines()
+    assert len(lines) == 3
+    assert all(line.isprintable() for line in lines)

@@ -156,7 +156,7 @@ void evolve_spectral(const double* values, const double* vectors, std::int64_t m
     for (std::int64_t i = 0; i < m; ++i) residual[i * classes + targets[i]] -= 1.0;
     matmul(vectors, residual.data(), true, rows, classes, rows, projected.data());
     for (std::int64_t i = 0; i < m; ++i) {
-        const double keep = std::exp(-values[i] * t);
+        const double keep = values[i] == 0.0 ? 1.0 : std::exp(-values[i] * t);
         for (int k = 0; k < classes; ++k) projected[i * classes + k] *= keep;
     }
     matmul(vectors, projected.data(), false, rows, classes, rows, evolved);

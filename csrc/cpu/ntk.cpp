@@ -18,9 +18,17 @@
 namespace lead_fast {
 namespace {
 
-// Large enough to amortise the packing of the weights in each product; small enough that two
-// threads have work with 10 classes of 64 samples, and that a thread's activations take a few MiB.
-constexpr std::int64_t kGroupRows = 112;
+// Rows of a group: many, to amortise the packing of the weights in each product, but so few that a
+// thread's activations stay small beside features of that width.
+std::int64_t group_limit(std::int64_t d) { return std::clamp<std::int64_t>(d * 7 / 64, 64, 320); }
+
+// Groups of one size for n rows, a multiple of four of them, so that a few threads are evenly busy.
+std::int64_t even_group(std::int64_t n, std::int64_t d) {
+    const std::int64_t groups = (n + group_limit(d) - 1) / group_limit(d);
+    if (n < 256) return std::min(n, group_limit(d));
+    const std::int64_t even = (groups + 3) / 4 * 4;
+    return (n + even - 1) / even;
+}
 
 // sum_k of the last layer's weights: what s_L = ones(K) becomes one layer below.
 std::vector<float> output_signal(const HeadView& head) {
@@ -123,7 +131,7 @@ std::vector<Group> make_groups(const HeadView& head, const std::vector<float>& s
 
 void ntk_diagonal(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t n_rows,
                   const HeadView& head, int threads, double* diagonal) {
-    const std::int64_t size = std::min(kGroupRows, n_rows);
+    const std::int64_t size = even_group(n_rows, head.widths[0]);
     const std::int64_t count = size > 0 ? (n_rows + size - 1) / size : 0;
     const int team = static_cast<int>(std::clamp<std::int64_t>(count, 1, threads));
     const std::vector<float> signal = output_signal(head);
@@ -158,7 +166,7 @@ void ntk_diagonal(const FeatureMatrix& x, const std::int64_t* rows, std::int64_t
 void ntk_kernels(const FeatureMatrix& x, const std::int64_t* rows, const std::int64_t* class_begin,
                  int classes, const HeadView& head, int threads, double* const* phi) {
     // Groups of whole classes; at least one class each.
-    const std::int64_t limit = kGroupRows;
+    const std::int64_t limit = group_limit(head.widths[0]);
     std::vector<int> group_begin = {0};
     std::int64_t largest_group = 0, largest_class = 0;
     for (int c = 0; c < classes; ++c) {

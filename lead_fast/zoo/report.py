@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 
+from .._text import printable
 from ..evaluation import CONVENTIONS, match_truth, weighted_tau
 from .read import natural_key
 
@@ -173,7 +174,7 @@ class Ranking:
         cells = [
             [
                 "-" if row.rank is None else str(row.rank),
-                row.model,
+                printable(row.model),
                 "failed" if row.score is None else f"{row.score:.6g}",
                 f"{row.seconds:.3f}",
             ]

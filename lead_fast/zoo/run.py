@@ -14,11 +14,19 @@ from contextlib import contextmanager
 import numpy as np
 
 from .._text import name_list, one_line
-from ..errors import ConvergenceWarning, InputError, LeadFastError, ScoreWarning
+from ..errors import (
+    ConvergenceWarning,
+    InputError,
+    LeadFastError,
+    SaturationWarning,
+    ScoreWarning,
+)
 from .read import open_zoo, read_labels
 from .report import Ranking
 
 _SATURATED = 1e-12
+# Made-up labels for checking options: more than any zoo here has, as options may be limited by N.
+_PROBE = 1 << 17
 
 
 def rank(zoo, labels=None, metric="lead", *, device=None, dataset=None, progress=None, **options):
@@ -96,7 +104,7 @@ def rank_models(zoo, labels, metric, *, device, progress, **options):
     )
     # A wrong metric, option or device is the caller's error and not that of every model, so it is
     # provoked here, on the labels that were given or on some that suit every metric.
-    probe = scorers(np.arange(128) % 2 if labels is None else labels)
+    probe = scorers(np.arange(_PROBE) % 2 if labels is None else labels)
 
     outcomes, noticed = [], _Notices()
     with _progress_bar(zoo.names, progress) as names:
@@ -111,6 +119,12 @@ def rank_models(zoo, labels, metric, *, device, progress, **options):
             outcomes.append((name, score, time.perf_counter() - started, error))
 
     ranking = Ranking(outcomes, metric, probe.device)
+    if labels is None and scorers.made > 2:  # the probe's, and one for all models
+        noticed.add(
+            ScoreWarning,
+            "the models have different labels (or an order of samples of their own): "
+            "their scores are not comparable",
+        )
     stray = [path.name for path in zoo.stray]
     if stray:
         noticed.add(UserWarning, f"ignored, of no known layout: {name_list(stray)}")
@@ -129,6 +143,7 @@ class _ScorerPerLabels:
         self._make = make
         self._labels = None
         self._scorer = None
+        self.made = 0
 
     def __call__(self, labels):
         if self._scorer is None or (
@@ -137,6 +152,7 @@ class _ScorerPerLabels:
             self._scorer = None  # one at a time, as it may hold heads
             self._scorer = self._make(labels)
             self._labels = labels
+            self.made += 1
         return self._scorer
 
 
@@ -194,6 +210,8 @@ class _Notices:
                 text = one_line(warning.message)
                 if issubclass(warning.category, ConvergenceWarning):
                     self.add(warning.category, f"{model}: {text}")
+                elif issubclass(warning.category, SaturationWarning):
+                    pass  # said of the whole ranking by _score_notices
                 elif issubclass(warning.category, ScoreWarning):
                     kind = warning.category, re.sub(r"[0-9.]+", "#", text)
                     self._by_kind.setdefault(kind, []).append((model, text))
