@@ -85,8 +85,8 @@ constexpr SvmKernels<T> svm_kernels() {
 
 extern const Kernels table;
 const Kernels table = {
-    LEAD_FAST_ISA_NAME,    W,    map_row, map_row_exact, widen_row, moments, svm_kernels<float>(),
-    svm_kernels<double>(), relu, mask,    sum_exp,
+    LEAD_FAST_ISA_NAME,    map_row, map_row_exact, widen_row, moments, svm_kernels<float>(),
+    svm_kernels<double>(), relu,    mask,          sum_exp,
 };
 
 }  // namespace LEAD_FAST_ISA

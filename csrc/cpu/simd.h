@@ -70,7 +70,6 @@ struct SvmKernels {
 
 struct Kernels {
     const char* name;
-    int width;  // floats in one vector
 
     // dst[j] = (src[j] - centre[j]) * inverse_scale[j], j < d; dst[d .. padded_d) = 0.
     void (*map_row)(DType dtype, const void* src, std::int64_t d, const Map32& map,

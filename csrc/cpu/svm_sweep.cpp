@@ -202,19 +202,13 @@ class Worker {
             const T* w = s_.weights.data() + s_.rows.begin(chunk);
             T* part = exchange_.decision[parity_].data() + chunk * exchange_.per_chunk;
             for (int m = 0; m < count_; ++m) s_.rows.read(row_[m], chunk, z + m * kChunk);
-            if (dense && ahead_count_ > 0) {
-                // The next block's rows come from memory while this one's are multiplied.
-                const int share = (ahead_count_ + count_ - 1) / count_;
-                for (int m = 0, a = 0; m < count_; m += 4) {
+            if (dense) {
+                for (int m = 0; m < count_; m += 4) {
                     const int rows = std::min(4, count_ - m);
                     kernels_of<T>().dots(z + m * kChunk, kChunk, rows, w, s_.ldw, s_.classes, width,
                                          part + m * s_.stride, s_.stride);
-                    for (const int end = std::min(ahead_count_, a + share * rows); a < end; ++a)
-                        s_.rows.prefetch(ahead_[a], chunk);
+                    prefetch_beside(m, rows, chunk);
                 }
-            } else if (dense) {
-                kernels_of<T>().dots(z, kChunk, count_, w, s_.ldw, s_.classes, width, part,
-                                     s_.stride);
             } else {
                 for (int m = 0; m < count_; ++m) {
                     const T* frozen = frozen_.data() + m * s_.stride;
@@ -229,10 +223,7 @@ class Worker {
                     T* out = part + m * s_.stride;
                     std::fill(out, out + s_.classes, T(0));
                     for (int c = 0; c < listed; ++c) out[class_[c]] = value_[c];
-                    const int share = (ahead_count_ + count_ - 1) / count_;
-                    for (int b = m * share; b < std::min(ahead_count_, (m + 1) * share); ++b) {
-                        s_.rows.prefetch(ahead_[b], chunk);
-                    }
+                    prefetch_beside(m, 1, chunk);
                 }
             }
             if (!learn_gram_) continue;
@@ -243,6 +234,14 @@ class Worker {
                                      gram + m * kTileRows, kTileRows);
             }
         }
+    }
+
+    // The next block's rows come from memory while this one's are multiplied: the share of them
+    // that goes with members m .. m + rows - 1.
+    void prefetch_beside(int m, int rows, int chunk) const {
+        const int share = (ahead_count_ + count_ - 1) / count_;
+        const int end = std::min(ahead_count_, (m + rows) * share);
+        for (int a = m * share; a < end; ++a) s_.rows.prefetch(ahead_[a], chunk);
     }
 
     // Rows of the next block that will be visited; -1: none.
