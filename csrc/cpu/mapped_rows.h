@@ -34,6 +34,7 @@ class MappedRows {
 
     std::int64_t size() const { return n_; }
     std::int64_t columns() const { return x_.d; }
+    std::int64_t row_bytes() const { return x_.d * static_cast<std::int64_t>(item_size(x_.dtype)); }
     int chunks() const { return static_cast<int>((x_.d + kChunk - 1) / kChunk); }
     std::int64_t begin(int chunk) const { return static_cast<std::int64_t>(chunk) * kChunk; }
     int width(int chunk) const {
@@ -76,38 +77,45 @@ class MappedRows {
     std::vector<float> centre32_, inverse32_, correction32_;
 };
 
-// Calls visit(i, f) for every row with its decision values f (classes), in float64 throughout.
-// Blocks of rows go to threads in any order: visit may only write to places of row i.
-template <class Visit>
-void for_each_decision(const MappedRows& rows, int classes, const double* weights, std::int64_t ldw,
-                       const double* bias, int threads, Visit visit) {
-    constexpr int kRows = 32;
-    const std::int64_t blocks = (rows.size() + kRows - 1) / kRows;
-    const std::size_t cells = static_cast<std::size_t>(kRows) * classes;
-    std::vector<AlignedBuffer<double>> tiles, parts, sums;
+constexpr int kDecisionRows = 32;
+
+// Calls visit(first, count, f) for blocks of at most kDecisionRows successive rows with their
+// decision values f (count, padded(classes)), in the precision of the weights; the columns beyond
+// classes are 0. Blocks go to threads in any order: visit may only write to places of its rows.
+template <class T, class Visit>
+void for_each_decision(const MappedRows& rows, int classes, const T* weights, std::int64_t ldw,
+                       const T* bias, int threads, Visit visit) {
+    const std::int64_t blocks = (rows.size() + kDecisionRows - 1) / kDecisionRows;
+    const std::int64_t stride = padded(classes);
+    const std::size_t cells = static_cast<std::size_t>(kDecisionRows) * stride;
+    std::vector<AlignedBuffer<T>> tiles, parts, sums;
     for (int t = 0; t < threads; ++t) {  // allocated here: nothing may throw among the threads
-        tiles.emplace_back(static_cast<std::size_t>(kRows) * kChunk);
-        parts.emplace_back(cells);
+        tiles.emplace_back(static_cast<std::size_t>(kDecisionRows) * kChunk);
+        parts.emplace_back(cells, T(0));
         sums.emplace_back(cells);
     }
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
     for (std::int64_t block = 0; block < blocks; ++block) {
         const int me = omp_get_thread_num();
-        double* tile = tiles[me].data();
-        double* part = parts[me].data();
-        double* f = sums[me].data();
-        const std::int64_t first = block * kRows;
-        const int count = static_cast<int>(std::min<std::int64_t>(kRows, rows.size() - first));
-        for (int r = 0; r < count; ++r) std::copy(bias, bias + classes, f + r * classes);
+        T* tile = tiles[me].data();
+        T* part = parts[me].data();
+        T* f = sums[me].data();
+        const T* line[kDecisionRows];
+        const std::int64_t first = block * kDecisionRows;
+        const int count =
+            static_cast<int>(std::min<std::int64_t>(kDecisionRows, rows.size() - first));
+        for (int r = 0; r < count; ++r) {
+            line[r] = tile + r * kChunk;
+            std::copy(bias, bias + classes, f + r * stride);
+            std::fill(f + r * stride + classes, f + (r + 1) * stride, T(0));
+        }
         for (int chunk = 0; chunk < rows.chunks(); ++chunk) {
             for (int r = 0; r < count; ++r) rows.read(first + r, chunk, tile + r * kChunk);
-            kernels().f64.dots(tile, kChunk, count, weights + rows.begin(chunk), ldw, classes,
-                               rows.padded_width(chunk), part, classes);
-            for (std::int64_t i = 0; i < static_cast<std::int64_t>(count) * classes; ++i)
-                f[i] += part[i];
+            kernels_of<T>().dots(line, count, weights + rows.begin(chunk), ldw, classes,
+                                 rows.padded_width(chunk), part, stride);
+            for (std::int64_t i = 0; i < count * stride; ++i) f[i] += part[i];
         }
-        for (int r = 0; r < count; ++r)
-            visit(first + r, f + static_cast<std::int64_t>(r) * classes);
+        visit(first, count, f);
     }
 }
 

@@ -24,8 +24,10 @@ struct DualBlock {
     int stride;
     const int* order;            // (rows) the sequence in which samples are visited
     const std::int32_t* labels;  // (rows)
-    const T* gram;               // (rows, gram_stride) <z_i, z_j> + 1
+    const T* square;             // (rows) <z_i, z_i> + 1
+    const T* gram;               // <z_i, z_j> + 1 at member[i] * gram_stride + member[j]
     int gram_stride;
+    const int* member;   // (rows)
     const T* threshold;  // (stride) largest violation of the last sweep
     T* violation;        // (stride) out: that of this one; only [0] unless one-vs-rest
     T* decision;         // (rows, stride) f at entry; kept up to date with every change
@@ -35,7 +37,7 @@ struct DualBlock {
     T* gap;              // (rows) out: the sample's share of the duality gap met at the visit
     T* moved;            // (rows) out: largest change of a multiplier, in units of the gradient
     int* changed;        // (rows) out: 0 where nothing changed
-    T* scratch;          // (3 * stride)
+    T* scratch;          // (4 * stride)
     double dual_gain;    // out: change of sum alpha - (hinge 2) |alpha|^2 / (4C)
 };
 
@@ -50,19 +52,29 @@ struct Map32 {
 // The products and the dual steps, in float32 or float64.
 template <class T>
 struct SvmKernels {
-    // out[r, k] = sum_j x[r, j] * w[k, j], j < n (a multiple of kPad).
-    void (*dots)(const T* x, std::int64_t ldx, int rows, const T* w, std::int64_t ldw, int classes,
-                 int n, T* out, std::int64_t ldo);
+    // out[r, k] = sum_j x[r][j] * w[k, j], j < n (a multiple of kPad).
+    void (*dots)(const T* const* x, int rows, const T* w, std::int64_t ldw, int classes, int n,
+                 T* out, std::int64_t ldo);
 
     // w[k, j] += sum_r coefficient[r, k] * x[r][j], j < n (a multiple of kPad).
     void (*update)(T* w, std::int64_t ldw, int classes, const T* const* x, int rows,
                    const T* coefficient, std::int64_t ldc, int n);
 
-    // The same for lists: out[i] = <x, w[i]>, and w += sum_r coefficient[r] * x[r].
-    void (*dots_list)(const T* x, const T* const* w, int count, int n, T* out);
+    // The same for lists: out[list[i]] = <x, w[list[i]]>, and w += sum_r coefficient[r] * x[r].
+    void (*dots_list)(const T* x, const T* w, std::int64_t ldw, const int* list, int count, int n,
+                      T* out);
     void (*update_list)(T* w, const T* const* x, const T* coefficient, int rows, int n);
 
+    // One visit of every sample of a block, in order.
     void (*solve_block)(DualBlock<T>& block);
+
+    // What a visit of each sample by itself would meet, without changing alpha: gap, violation, and
+    // which pairs a solver may leave alone (frozen).
+    void (*inspect_block)(DualBlock<T>& block);
+
+    // Codes -1, 0, +1 to and from -inf, 0, +inf, n a multiple of kPad; how many are 0.
+    void (*decode_frozen)(const std::int8_t* code, T* frozen, int n);
+    int (*encode_frozen)(const T* frozen, std::int8_t* code, int n);
 
     // sum over j < n of a[j]^2, in float64.
     double (*square_norm)(const T* a, std::int64_t n);

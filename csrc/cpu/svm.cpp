@@ -104,10 +104,13 @@ class Certificate {
             primal += 0.5 * bias[k] * bias[k];
         }
         for_each_decision(s_.rows, s_.classes, weights_.data(), s_.ldw, bias.data(),
-                          s_.options.threads, [&](std::int64_t i, const double* f) {
-                              const int label = s_.labels[i];
-                              loss_[i] = hinge_loss(f, s_.classes, label, s_.options);
-                              log_probability[i] = label_log_softmax(f, s_.classes, label);
+                          s_.options.threads, [&](std::int64_t first, int count, const double* f) {
+                              for (int m = 0; m < count; ++m, f += s_.stride) {
+                                  const std::int64_t i = first + m;
+                                  const int label = s_.labels[i];
+                                  loss_[i] = hinge_loss(f, s_.classes, label, s_.options);
+                                  log_probability[i] = label_log_softmax(f, s_.classes, label);
+                              }
                           });
         const double loss = std::accumulate(loss_.begin(), loss_.end(), 0.0);
         report.primal = primal + s_.options.cost * loss;
@@ -123,7 +126,8 @@ class Certificate {
         std::fill(bias.begin(), bias.end(), 0.0);
         s_.dual_terms = 0.0;
         for (std::int64_t i = 0; i < s_.rows.size(); ++i) {
-            if (!m.read(s_.alpha.data() + i * classes, classes, s_.labels[i], s_.options)) continue;
+            if (!m.read(s_.alpha.data() + i * s_.stride, classes, s_.labels[i], s_.options))
+                continue;
             support.push_back(i);
             s_.dual_terms += m.dual;
             for (int k = 0; k < classes; ++k) bias[k] += m.coefficient[k];
@@ -168,7 +172,7 @@ class Certificate {
                 double* z = work.tile.data() + r * kChunk;
                 s_.rows.read(i, chunk, z);
                 line[r] = z;
-                work.multipliers.read(s_.alpha.data() + i * classes, classes, s_.labels[i],
+                work.multipliers.read(s_.alpha.data() + i * s_.stride, classes, s_.labels[i],
                                       s_.options);
                 std::copy(work.multipliers.coefficient.begin(), work.multipliers.coefficient.end(),
                           work.coefficients.data() + r * classes);
@@ -203,21 +207,21 @@ SvmState<T>::SvmState(const MappedRows& mapped, const std::int32_t* class_number
       classes(n_classes),
       stride(static_cast<int>(padded(classes))),
       ldw(padded(rows.columns())),
-      // Larger blocks cost memory for their Gram matrices: block / 2 numbers for each row.
-      block_size(
-          static_cast<int>(std::clamp<std::int64_t>(rows.columns() / 128 * 8, 8, kTileRows))),
-      blocks((rows.size() + block_size - 1) / block_size),
       weights(static_cast<std::size_t>(classes) * ldw, T(0)),
       average(weights.size(), T(0)),
       bias(classes, T(0)),
       average_bias(classes, T(0)),
-      alpha(static_cast<std::size_t>(rows.size()) * classes, T(0)),
+      alpha(static_cast<std::size_t>(rows.size()) * stride, T(0)),
+      square(rows.size()),
       gap(rows.size(), 0.0f),
-      frozen(static_cast<std::size_t>(rows.size()) * classes, 0),
-      awake(rows.size(), classes),
+      frozen(static_cast<std::size_t>(rows.size()) * stride, -1),
+      awake(rows.size(), free_pairs(classes, options.form)),
       due(rows.size(), 0),
       sequence(rows.size()),
-      gram(static_cast<std::size_t>(blocks) * packed_block()) {
+      violation(stride, static_cast<T>(INFINITY)) {
+    for (std::int64_t i = 0; i < rows.size(); ++i) {
+        std::fill_n(frozen.data() + i * stride, classes, std::int8_t{0});
+    }
     std::iota(sequence.begin(), sequence.end(), std::int64_t{0});
     shuffle(sequence.data(), rows.size(), mix(options.seed));
 }
@@ -225,7 +229,7 @@ SvmState<T>::SvmState(const MappedRows& mapped, const std::int32_t* class_number
 template <class T>
 SvmState<T>::SvmState(const SvmState<float>& from)
     : SvmState(from.rows, from.labels, from.classes, from.options) {
-    std::copy_n(from.alpha.data(), from.alpha.size(), alpha.data());
+    std::copy_n(from.alpha.data(), from.alpha.size(), alpha.data());  // strides are the same
     std::copy_n(from.weights.data(), from.weights.size(), weights.data());
     std::copy_n(from.average.data(), from.average.size(), average.data());
     std::copy(from.bias.begin(), from.bias.end(), bias.begin());
@@ -309,8 +313,11 @@ void svm_label_log_probability(const FeatureMatrix& x, const std::int64_t* rows,
     AlignedBuffer<double> w(static_cast<std::size_t>(classes) * ldw, 0.0);
     for (int k = 0; k < classes; ++k) std::copy_n(weights + k * x.d, x.d, w.data() + k * ldw);
     for_each_decision(mapped, classes, w.data(), ldw, bias, threads,
-                      [&](std::int64_t i, const double* f) {
-                          label_log_probability[i] = label_log_softmax(f, classes, labels[i]);
+                      [&](std::int64_t first, int count, const double* f) {
+                          for (int m = 0; m < count; ++m, f += padded(classes)) {
+                              label_log_probability[first + m] =
+                                  label_log_softmax(f, classes, labels[first + m]);
+                          }
                       });
 }
 

@@ -9,13 +9,12 @@ namespace {
 // Register tiles of R rows by C classes: R * C accumulators, R + 1 registers for operands.
 
 template <class T, int R, int C>
-inline void dots_tile(const T* x, int64_t ldx, const T* w, int64_t ldw, int n, T* out,
-                      int64_t ldo) {
+inline void dots_tile(const T* const* x, const T* w, int64_t ldw, int n, T* out, int64_t ldo) {
     typedef typename VectorOf<T>::type V;
     V acc[R][C] = {};
     for (int j = 0; j < n; j += VectorOf<T>::width) {
         V xv[R];
-        for (int r = 0; r < R; ++r) xv[r] = load(x + r * ldx + j);
+        for (int r = 0; r < R; ++r) xv[r] = load(x[r] + j);
         for (int c = 0; c < C; ++c) {
             const V wv = load(w + c * ldw + j);
             for (int r = 0; r < R; ++r) acc[r][c] += xv[r] * wv;
@@ -29,27 +28,27 @@ inline void dots_tile(const T* x, int64_t ldx, const T* w, int64_t ldw, int n, T
 constexpr int kRows = W == 16 ? 4 : 2;
 
 template <class T, int R>
-inline void dots_rows(const T* x, int64_t ldx, const T* w, int64_t ldw, int classes, int n, T* out,
+inline void dots_rows(const T* const* x, const T* w, int64_t ldw, int classes, int n, T* out,
                       int64_t ldo) {
     int c = 0;
-    for (; c + 5 <= classes; c += 5) dots_tile<T, R, 5>(x, ldx, w + c * ldw, ldw, n, out + c, ldo);
+    for (; c + 5 <= classes; c += 5) dots_tile<T, R, 5>(x, w + c * ldw, ldw, n, out + c, ldo);
     switch (classes - c) {
-        case 1: dots_tile<T, R, 1>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
-        case 2: dots_tile<T, R, 2>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
-        case 3: dots_tile<T, R, 3>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
-        case 4: dots_tile<T, R, 4>(x, ldx, w + c * ldw, ldw, n, out + c, ldo); break;
+        case 1: dots_tile<T, R, 1>(x, w + c * ldw, ldw, n, out + c, ldo); break;
+        case 2: dots_tile<T, R, 2>(x, w + c * ldw, ldw, n, out + c, ldo); break;
+        case 3: dots_tile<T, R, 3>(x, w + c * ldw, ldw, n, out + c, ldo); break;
+        case 4: dots_tile<T, R, 4>(x, w + c * ldw, ldw, n, out + c, ldo); break;
         default: break;
     }
 }
 
 template <class T>
-void dots(const T* x, int64_t ldx, int rows, const T* w, int64_t ldw, int classes, int n, T* out,
+void dots(const T* const* x, int rows, const T* w, int64_t ldw, int classes, int n, T* out,
           int64_t ldo) {
     int r = 0;
     for (; r + kRows <= rows; r += kRows) {
-        dots_rows<T, kRows>(x + r * ldx, ldx, w, ldw, classes, n, out + r * ldo, ldo);
+        dots_rows<T, kRows>(x + r, w, ldw, classes, n, out + r * ldo, ldo);
     }
-    for (; r < rows; ++r) dots_rows<T, 1>(x + r * ldx, ldx, w, ldw, classes, n, out + r * ldo, ldo);
+    for (; r < rows; ++r) dots_rows<T, 1>(x + r, w, ldw, classes, n, out + r * ldo, ldo);
 }
 
 // C classes by N vectors of columns stay in registers while the rows stream past.
@@ -98,29 +97,38 @@ void update(T* w, int64_t ldw, int classes, const T* const* x, int rows, const T
     }
 }
 
-// One row against a list of classes.
-template <class T>
-void dots_list(const T* x, const T* const* w, int count, int n, T* out) {
+template <class T, int C>
+inline void dots_few(const T* x, const T* w, int64_t ldw, const int* list, int n, T* out) {
     typedef typename VectorOf<T>::type V;
     constexpr int width = VectorOf<T>::width;
-    int c = 0;
-    for (; c + 4 <= count; c += 4) {
-        V acc[4] = {};
-        for (int j = 0; j < n; j += width) {
-            const V xv = load(x + j);
-            for (int i = 0; i < 4; ++i) acc[i] += xv * load(w[c + i] + j);
+    const T* line[C];
+    for (int c = 0; c < C; ++c) line[c] = w + list[c] * ldw;
+    V acc[C] = {}, more[C] = {};
+    int j = 0;
+    for (; j + 2 * width <= n; j += 2 * width) {
+        const V x0 = load(x + j), x1 = load(x + j + width);
+        for (int c = 0; c < C; ++c) {
+            acc[c] += x0 * load(line[c] + j);
+            more[c] += x1 * load(line[c] + j + width);
         }
-        for (int i = 0; i < 4; ++i) out[c + i] = sum<T>(acc[i]);
     }
-    for (; c < count; ++c) {
-        V acc[2] = {};
-        int j = 0;
-        for (; j + 2 * width <= n; j += 2 * width) {
-            acc[0] += load(x + j) * load(w[c] + j);
-            acc[1] += load(x + j + width) * load(w[c] + j + width);
-        }
-        if (j < n) acc[0] += load(x + j) * load(w[c] + j);
-        out[c] = sum<T>(acc[0] + acc[1]);
+    if (j < n) {
+        const V x0 = load(x + j);
+        for (int c = 0; c < C; ++c) acc[c] += x0 * load(line[c] + j);
+    }
+    for (int c = 0; c < C; ++c) out[list[c]] = sum<T>(acc[c] + more[c]);
+}
+
+// One row against a list of classes.
+template <class T>
+void dots_list(const T* x, const T* w, int64_t ldw, const int* list, int count, int n, T* out) {
+    int c = 0;
+    for (; c + 4 <= count; c += 4) dots_few<T, 4>(x, w, ldw, list + c, n, out);
+    switch (count - c) {
+        case 1: dots_few<T, 1>(x, w, ldw, list + c, n, out); break;
+        case 2: dots_few<T, 2>(x, w, ldw, list + c, n, out); break;
+        case 3: dots_few<T, 3>(x, w, ldw, list + c, n, out); break;
+        default: break;
     }
 }
 
@@ -185,15 +193,6 @@ inline T resolution() {
 template <class T>
 inline T magnitude(T a) {
     return a < 0 ? -a : a;
-}
-
-template <class T>
-inline T largest(typename VectorOf<T>::type v) {
-    T lane[VectorOf<T>::width];
-    store(lane, v);
-    T best = lane[0];
-    for (int i = 1; i < VectorOf<T>::width; ++i) best = lane[i] > best ? lane[i] : best;
-    return best;
 }
 
 // Sum of clip((G_k - theta) / d, 0, U) over the classes, and how many are strictly inside.
@@ -394,25 +393,82 @@ inline double dual_terms(const DualBlock<T>& b, const T* alpha) {
 template <class T>
 inline void freeze(const DualBlock<T>& b, const T* slack, const T* before, const T* alpha,
                    T* frozen, int label) {
+    typedef typename VectorOf<T>::type V;
     const bool boxed = b.hinge == 1 && b.form != SvmForm::crammer_singer;
-    const bool independent = b.form == SvmForm::one_vs_rest;
-    for (int k = 0; k < b.classes; ++k) {
-        if (frozen[k] != 0 || (k == label && !independent)) continue;
-        if (alpha[k] == 0 && before[k] == 0 && slack[k] < -b.threshold[k]) {
-            frozen[k] = -static_cast<T>(kInfinity);
-        } else if (boxed && alpha[k] == b.cost && before[k] == b.cost &&
-                   slack[k] > b.threshold[k]) {
-            frozen[k] = static_cast<T>(kInfinity);
-        }
+    const T own = frozen[label];
+    const V zero = {}, up = splat(static_cast<T>(kInfinity)), down = zero - up;
+    const V top = boxed ? splat(b.cost) : up;
+    for (int k = 0; k < b.stride; k += VectorOf<T>::width) {
+        const V now = load(alpha + k), then = load(before + k), s = load(slack + k);
+        const V limit = load(b.threshold + k);
+        V code = load(frozen + k);
+        const auto free = code == zero;
+        const auto low = free & (now == zero) & (then == zero) & (s < zero - limit);
+        const auto high = free & (now == top) & (then == top) & (s > limit);
+        code = low ? down : code;
+        code = high ? up : code;
+        store(frozen + k, code);
+    }
+    // Not a variable, and its slack means nothing.
+    if (b.form != SvmForm::one_vs_rest) frozen[label] = own;
+}
+
+// One sample's sub-problem from decision values f; alpha, change and slack are overwritten.
+template <class T>
+inline Outcome<T> solve_one(DualBlock<T>& b, int i, T* alpha, T* slack) {
+    const int64_t at = static_cast<int64_t>(i) * b.stride;
+    const T* f = b.decision + at;
+    const T* frozen = b.frozen + at;
+    T* change = b.change + at;
+    if (b.form == SvmForm::one_vs_rest) {
+        return solve_independent(b, f, frozen, alpha, change, slack, b.labels[i], b.square[i]);
+    }
+    const Outcome<T> out =
+        solve_sample(b, f, frozen, alpha, change, slack, b.labels[i], b.square[i]);
+    if (out.violation > b.violation[0]) b.violation[0] = out.violation;
+    return out;
+}
+
+template <class T>
+inline void prepare_scratch(const DualBlock<T>& b) {
+    if (b.form != SvmForm::one_vs_rest) return;
+    for (int k = 0; k < b.stride; ++k) b.scratch[k] = -1;
+}
+
+template <class T>
+void inspect_block(DualBlock<T>& b) {
+    prepare_scratch(b);
+    T* slack = b.scratch + b.stride;
+    T* trial = b.scratch + 2 * b.stride;
+    for (int i = 0; i < b.rows; ++i) {
+        const int64_t at = static_cast<int64_t>(i) * b.stride;
+        memcpy(trial, b.alpha + at, static_cast<size_t>(b.stride) * sizeof(T));
+        b.gap[i] = solve_one(b, i, trial, slack).gap;
+        freeze(b, slack, b.alpha + at, trial, b.frozen + at, b.labels[i]);
     }
 }
 
 template <class T>
-void solve_block(DualBlock<T>& b) {
-    const bool independent = b.form == SvmForm::one_vs_rest;
-    if (independent) {
-        for (int k = 0; k < b.stride; ++k) b.scratch[k] = -1;
+void decode_frozen(const int8_t* code, T* frozen, int n) {
+    const T infinity = static_cast<T>(kInfinity);
+    for (int k = 0; k < n; ++k) {
+        frozen[k] = code[k] == 0 ? T(0) : code[k] > 0 ? infinity : -infinity;
     }
+}
+
+template <class T>
+int encode_frozen(const T* frozen, int8_t* code, int n) {
+    int free = 0;
+    for (int k = 0; k < n; ++k) {
+        code[k] = static_cast<int8_t>((frozen[k] > 0) - (frozen[k] < 0));
+        free += frozen[k] == 0;
+    }
+    return free;
+}
+
+template <class T>
+void solve_block(DualBlock<T>& b) {
+    prepare_scratch(b);
     T* slack = b.scratch + b.stride;
     T* before = b.scratch + 2 * b.stride;
     b.dual_gain = 0.0;
@@ -422,28 +478,21 @@ void solve_block(DualBlock<T>& b) {
         T* alpha = b.alpha + at;
         T* change = b.change + at;
         T* frozen = b.frozen + at;
-        const T* f = b.decision + at;
-        const T q = b.gram[static_cast<int64_t>(i) * b.gram_stride + i];
         const double terms = dual_terms(b, alpha);
         memcpy(before, alpha, static_cast<size_t>(b.stride) * sizeof(T));
-        Outcome<T> out;
-        if (independent) {
-            out = solve_independent(b, f, frozen, alpha, change, slack, b.labels[i], q);
-        } else {
-            out = solve_sample(b, f, frozen, alpha, change, slack, b.labels[i], q);
-            if (out.violation > b.violation[0]) b.violation[0] = out.violation;
-        }
+        const Outcome<T> out = solve_one(b, i, alpha, slack);
         b.gap[i] = out.gap;
         b.moved[i] = out.violation;
         b.changed[i] = out.violation > 0;
         freeze(b, slack, before, alpha, frozen, b.labels[i]);
         if (!b.changed[i]) continue;
         b.dual_gain += dual_terms(b, alpha) - terms;
+        const T* line = b.gram + static_cast<int64_t>(b.member[i]) * b.gram_stride;
         // The samples still to come in this block see the change through the Gram matrix.
         for (int later = step + 1; later < b.rows; ++later) {
             const int r = b.order[later];
             T* fr = b.decision + static_cast<int64_t>(r) * b.stride;
-            const T g = b.gram[static_cast<int64_t>(r) * b.gram_stride + i];
+            const T g = line[b.member[r]];
             for (int k = 0; k < b.stride; k += VectorOf<T>::width) {
                 store(fr + k, load(fr + k) + g * load(change + k));
             }

@@ -1,7 +1,7 @@
-// Dual block coordinate descent.
+// Dual block coordinate descent on a working set of rows.
 //
-// The rows are dealt once into random blocks of B. A visit of a block
-//   1. maps its rows into a small float32 tile,
+// A visit of a block of B rows
+//   1. takes its mapped rows from the working set, or maps them into a small tile,
 //   2. takes the decision values of the whole block, F = Z W^T + b: a small matrix product,
 //   3. solves the samples' sub-problems one after the other, exactly; each change reaches the later
 //      samples of the block through the B x B Gram matrix of the block, so that the iterates are
@@ -12,10 +12,11 @@
 // result does not depend on the number of threads.
 //
 // Most pairs of sample and class soon stand at a bound of their multiplier. They are frozen
-// (shrinking), and samples that hardly move are visited less often; sweeps over everything come in
-// between. How many is decided by an estimate of the duality gap that costs nothing: the gap is a
-// sum of non-negative shares of the samples, each known when its sample is visited. What the
-// estimate suggests is certified in svm.cpp.
+// (shrinking), samples that hardly move are visited less often, and what is still awake makes the
+// next working set. In between all samples are looked at (svm_working_set.cpp). When that is due is
+// decided by an estimate of the duality gap that costs nothing: the gap is a sum of non-negative
+// shares of the samples, each known when its sample is visited. What the estimate suggests is
+// certified in svm.cpp.
 
 #include <omp.h>
 
@@ -29,15 +30,14 @@
 namespace lead_fast {
 namespace {
 
-constexpr float kInfinity = INFINITY;
-// A pair is frozen if its gradient points out of the box by more than this share of the largest
-// violation of the last sweep.
-constexpr double kFreezeAbove = 0.1;
-// All pairs are visited again after so many sweeps, or when the estimated gap has fallen to this
+// Sweeps over all rows before the first working set: the first measures violations, the second
+// freezes what is far from them.
+constexpr int kOpeningSweeps = 2;
+// A working set is looked beyond after so many sweeps, or when the estimated gap has fallen to this
 // share of what it was then.
-constexpr int kLongestSleep = 40;
-constexpr double kWakeBelow = 0.2;
-// The estimate of the gap has a noise floor in float32: after so many sweeps over everything the
+constexpr int kLongestSleep = 60;
+constexpr double kWakeBelow = 0.15;
+// The estimate of the gap has a noise floor in float32: after so many looks at everything the
 // certificate decides.
 constexpr int kCertifyAfter = 5;
 constexpr double kDoubtful = 5e-4;
@@ -48,28 +48,27 @@ constexpr double kAverageShare = 0.25;
 template <class T>
 struct Exchange {
     explicit Exchange(const SvmState<T>& s)
-        : per_chunk(static_cast<std::size_t>(kTileRows) * s.stride),
-          gram_per_chunk(static_cast<std::size_t>(kTileRows) * kTileRows),
-          chunk_square(s.rows.chunks()) {
+        : per_chunk(static_cast<std::size_t>(kTileRows) * s.stride), chunk_square(s.rows.chunks()) {
         for (int i = 0; i < 2; ++i) {
-            decision[i] = AlignedBuffer<T>(per_chunk * s.rows.chunks());
-            if (!s.gram_known) gram[i] = AlignedBuffer<T>(gram_per_chunk * s.rows.chunks());
+            decision[i] = AlignedBuffer<T>(per_chunk * s.rows.chunks(), T(0));
         }
     }
-    const std::size_t per_chunk, gram_per_chunk;
+    const std::size_t per_chunk;
     // Partial sums of each chunk. Two of each: a thread may fill one while a slower one still reads
     // the other.
     AlignedBuffer<T> decision[2];      // (chunk, row, stride)
-    AlignedBuffer<T> gram[2];          // (chunk, row, row)
     std::vector<double> chunk_square;  // |W|^2 of each chunk
     bool stop = false;
 };
+
+enum class Stop { interrupted, target, exhausted, look, compact };
 
 template <class T>
 class Worker {
   public:
     Worker(SvmState<T>& s, Exchange<T>& exchange, Barrier& barrier, int me, int team)
         : s_(s),
+          set_(s.working),
           exchange_(exchange),
           barrier_(barrier),
           me_(me),
@@ -77,114 +76,103 @@ class Worker {
           first_chunk_(s.rows.chunks() * me / team),
           last_chunk_(s.rows.chunks() * (me + 1) / team),
           tile_(static_cast<std::size_t>(last_chunk_ - first_chunk_) * kTileRows * kChunk),
+          line_(static_cast<std::size_t>(last_chunk_ - first_chunk_) * kTileRows),
           decision_(static_cast<std::size_t>(kTileRows) * s.stride),
           alpha_(static_cast<std::size_t>(kTileRows) * s.stride),
           frozen_(static_cast<std::size_t>(kTileRows) * s.stride),
           change_(static_cast<std::size_t>(kTileRows) * s.stride),
           movers_change_(static_cast<std::size_t>(kTileRows) * s.stride),
-          gram_(static_cast<std::size_t>(kTileRows) * kTileRows),
-          scratch_(3 * static_cast<std::size_t>(s.stride)),
-          threshold_(s.stride, kInfinity),
-          violation_(s.stride, kInfinity),
-          value_(s.stride),
-          line_(s.classes),
-          class_(s.classes),
-          bias_(s.bias),
-          block_order_(s.blocks),
+          scratch_(static_cast<std::size_t>(4) * s.stride),
+          threshold_(s.stride, T(0)),
+          violation_(s.stride),
+          bias_(s.stride, T(0)),
+          listed_(static_cast<std::size_t>(kTileRows) * s.classes + 1),
+          changing_(static_cast<std::size_t>(kTileRows) * s.classes + 1),
+          change_start_(s.classes + 1),
+          coefficient_(static_cast<std::size_t>(kTileRows) * s.classes + 1),
+          block_order_(set_.blocks()),
           dual_terms_(s.dual_terms),
-          total_gap_(std::accumulate(s.gap.begin(), s.gap.end(), 0.0)) {
+          total_gap_(std::accumulate(s.gap.begin(), s.gap.end(), 0.0)),
+          typical_move_(s.typical_move) {
+        std::copy_n(s.violation.data(), s.stride, violation_.data());
+        std::copy(s.bias.begin(), s.bias.end(), bias_.data());
         std::iota(block_order_.begin(), block_order_.end(), std::int64_t{0});
     }
 
-    // All threads return at the same sweep; the estimated gap.
-    double run(double target, SvmReport& report) {
-        // What full sweeps have shown: the gap then, and how far the estimate before it had been
-        // below.
-        double full_gap = s_.full_gap, hidden = s_.hidden_gap, last_gap = kInfinity;
-        int asleep = 0, full_sweeps = 0;
+    // Sweeps over the working set; all threads stop at the same one.
+    Stop run(double target, SvmReport& report) {
         const double passes_before = report.passes;  // thread 0 changes the report when it is done
-        everyone_ = !s_.gram_known;
-        learn_gram_ = !s_.gram_known;
-        for (sweep_ = report.sweeps;;) {
-            shuffle(block_order_.data(), s_.blocks, mix(s_.options.seed ^ mix(sweep_ + 1)));
+        sweep_ = report.sweeps;
+        for (int done = 1;; ++done) {
+            shuffle(block_order_.data(), set_.blocks(), mix(s_.options.seed ^ mix(sweep_ + 1)));
             std::swap(threshold_, violation_);
             for (int k = 0; k < s_.stride; ++k) threshold_[k] *= static_cast<T>(kFreezeAbove);
             violation_.fill(T(0));
             moved_ = 0.0;
-            visits_ = 0;
-            for (std::int64_t at = 0; at < s_.blocks; ++at) {
-                visit(block_order_[at], at + 1 < s_.blocks ? block_order_[at + 1] : -1);
+            visits_ = awake_rows_ = 0;
+            for (std::int64_t at = 0; at < set_.blocks(); ++at) {
+                visit(block_order_[at], at + 1 < set_.blocks() ? block_order_[at + 1] : -1);
             }
             typical_move_ = visits_ > 0 ? moved_ / static_cast<double>(visits_) : 0.0;
             ++sweep_;
-            learn_gram_ = false;
-            const double gap = finish_sweep();
-            full_sweeps += everyone_;
-            if (everyone_) {
-                if (asleep > 0) hidden = std::clamp(gap / last_gap, 1.0, 3.0);
-                full_gap = gap;
-                asleep = 0;
-            }
-            last_gap = gap;
-            const bool doubtful = gap < kDoubtful && full_sweeps >= kCertifyAfter;
-            const bool certify = everyone_ && (gap <= target || doubtful);
+            gap_ = finish_sweep();
             const bool exhausted = passes_before + passes() >= s_.options.max_passes;
-            if (exchange_.stop || certify || exhausted) {
-                if (me_ == 0) {
-                    s_.full_gap = full_gap;
-                    s_.hidden_gap = hidden;
-                    keep_totals(report);
-                }
-                return gap;
-            }
-            everyone_ =
-                hidden * gap <= target || gap <= kWakeBelow * full_gap || ++asleep >= kLongestSleep;
+            const Stop why = reason(done, target);
+            if (!exchange_.stop && !exhausted && why == Stop::interrupted) continue;
+            if (me_ == 0) keep_totals(report);
+            return exchange_.stop ? Stop::interrupted : exhausted ? Stop::exhausted : why;
         }
     }
 
+    double gap() const { return gap_; }
+
   private:
+    // Stop::interrupted: none.
+    Stop reason(int done, double target) const {
+        const double rows = static_cast<double>(set_.size);
+        if (set_.everyone) {
+            if (gap_ <= target) return Stop::target;
+            return done >= kOpeningSweeps ? Stop::compact : Stop::interrupted;
+        }
+        if (s_.hidden_gap * gap_ <= target || gap_ <= kWakeBelow * s_.full_gap ||
+            done >= kLongestSleep)
+            return Stop::look;
+        const bool sparse = static_cast<double>(awake_rows_) < kCompactBelow * rows;
+        return sparse ? Stop::compact : Stop::interrupted;
+    }
+
     void visit(std::int64_t block, std::int64_t next) {
-        if (!gather(block)) return;  // all frozen: the same for every thread
+        if (!gather(block)) return;  // all frozen or at rest: the same for every thread
         parity_ ^= 1;
         plan_prefetch(next);
-        multiply();
+        multiply(block);
         barrier_.wait();
-        reduce(block);
+        reduce();
         solve(block);
         apply();
     }
 
-    bool visited(std::int64_t i) const {
-        return everyone_ || (s_.awake[i] > 0 && s_.due[i] <= sweep_);
-    }
+    bool visited(std::int64_t i) const { return s_.awake[i] > 0 && s_.due[i] <= sweep_; }
 
     // Takes what another thread may overwrite after the barrier.
     bool gather(std::int64_t block) {
-        const std::int64_t first = block * s_.block_size;
-        const std::int64_t last = std::min(first + s_.block_size, s_.rows.size());
         count_ = pairs_ = 0;
-        for (std::int64_t at = first; at < last; ++at) {
-            const std::int64_t i = s_.sequence[at];
-            if (!visited(i)) continue;
+        for (std::int64_t at = set_.begin(block); at < set_.end(block); ++at) {
+            const std::int64_t i = set_.rows[at];
+            if (s_.awake[i] == 0) continue;
+            ++awake_rows_;
+            if (s_.due[i] > sweep_) continue;
             const int m = count_++;
-            const T* alpha = s_.alpha.data() + i * s_.classes;
-            T* mine = alpha_.data() + m * s_.stride;
-            T* frozen = frozen_.data() + m * s_.stride;
-            std::copy(alpha, alpha + s_.classes, mine);
-            std::fill(mine + s_.classes, mine + s_.stride, T(0));
-            std::fill(frozen, frozen + s_.classes, T(0));
-            std::fill(frozen + s_.classes, frozen + s_.stride, -kInfinity);
+            std::copy_n(s_.alpha.data() + i * s_.stride, s_.stride, alpha_.data() + m * s_.stride);
+            kernels_of<T>().decode_frozen(s_.frozen.data() + i * s_.stride,
+                                          frozen_.data() + m * s_.stride, s_.stride);
             row_[m] = i;
-            member_[m] = static_cast<int>(at - first);
+            member_[m] = static_cast<int>(at - set_.begin(block));
             label_[m] = s_.labels[i];
+            square_[m] = s_.square[i];
             old_gap_[m] = s_.gap[i];
             order_[m] = m;
-            pairs_ += everyone_ ? s_.classes : s_.awake[i] + 1;
-            if (everyone_ || s_.awake[i] == s_.classes) continue;
-            const std::int8_t* code = s_.frozen.data() + i * s_.classes;
-            for (int k = 0; k < s_.classes; ++k) {
-                if (code[k] != 0) frozen[k] = code[k] > 0 ? kInfinity : -kInfinity;
-            }
+            pairs_ += std::min(s_.classes, s_.awake[i] + 1);
         }
         return count_ > 0;
     }
@@ -192,48 +180,70 @@ class Worker {
     T* tile(int chunk) {
         return tile_.data() + static_cast<std::size_t>(chunk - first_chunk_) * kTileRows * kChunk;
     }
+    const T** line(int chunk) { return line_.data() + (chunk - first_chunk_) * kTileRows; }
 
     // Steps 1 and 2 on this thread's chunks.
-    void multiply() {
+    void multiply(std::int64_t block) {
         const bool dense = 2 * pairs_ > count_ * s_.classes;
+        if (!dense) list_classes();
         for (int chunk = first_chunk_; chunk < last_chunk_; ++chunk) {
-            T* z = tile(chunk);
             const int width = s_.rows.padded_width(chunk);
             const T* w = s_.weights.data() + s_.rows.begin(chunk);
+            const T** z = line(chunk);
             T* part = exchange_.decision[parity_].data() + chunk * exchange_.per_chunk;
-            for (int m = 0; m < count_; ++m) s_.rows.read(row_[m], chunk, z + m * kChunk);
+            for (int m = 0; m < count_; ++m) {
+                z[m] = set_.stored(s_.rows, block, member_[m], chunk);
+                if (z[m] != nullptr) continue;
+                s_.rows.read(row_[m], chunk, tile(chunk) + m * kChunk);
+                z[m] = tile(chunk) + m * kChunk;
+            }
             if (dense) {
                 for (int m = 0; m < count_; m += 4) {
                     const int rows = std::min(4, count_ - m);
-                    kernels_of<T>().dots(z + m * kChunk, kChunk, rows, w, s_.ldw, s_.classes, width,
+                    kernels_of<T>().dots(z + m, rows, w, s_.ldw, s_.classes, width,
                                          part + m * s_.stride, s_.stride);
                     prefetch_beside(m, rows, chunk);
                 }
-            } else {
-                for (int m = 0; m < count_; ++m) {
-                    const T* frozen = frozen_.data() + m * s_.stride;
-                    int listed = 0;
-                    for (int k = 0; k < s_.classes; ++k) {
-                        if (frozen[k] != T(0) && k != label_[m]) continue;
-                        class_[listed] = k;
-                        line_[listed++] = w + k * s_.ldw;
-                    }
-                    kernels_of<T>().dots_list(z + m * kChunk, line_.data(), listed, width,
-                                              value_.data());
-                    T* out = part + m * s_.stride;
-                    std::fill(out, out + s_.classes, T(0));
-                    for (int c = 0; c < listed; ++c) out[class_[c]] = value_[c];
-                    prefetch_beside(m, 1, chunk);
-                }
+                continue;
             }
-            if (!learn_gram_) continue;
-            T* gram = exchange_.gram[parity_].data() + chunk * exchange_.gram_per_chunk;
-            for (int m = 0; m < count_; m += 8) {
-                const int rows = std::min(8, count_ - m);
-                kernels_of<T>().dots(z + m * kChunk, kChunk, rows, z, kChunk, m + rows, width,
-                                     gram + m * kTileRows, kTileRows);
+            for (int m = 0; m < count_; ++m) {
+                T* out = part + m * s_.stride;
+                std::fill(out, out + s_.stride, T(0));
+                kernels_of<T>().dots_list(z[m], w, s_.ldw, listed_.data() + list_start_[m],
+                                          list_start_[m + 1] - list_start_[m], width, out);
+                prefetch_beside(m, 1, chunk);
             }
         }
+    }
+
+    // The classes of each row whose decision values are needed.
+    void list_classes() {
+        int at = 0;
+        for (int m = 0; m < count_; ++m) {
+            const T* frozen = frozen_.data() + m * s_.stride;
+            list_start_[m] = at;
+            for (int k = 0; k < s_.classes; ++k) {
+                listed_[at] = k;
+                at += (frozen[k] == T(0)) | (k == label_[m]);
+            }
+        }
+        list_start_[count_] = at;
+    }
+
+    // The rows that change each class, and by how much.
+    void list_changes() {
+        int at = 0;
+        for (int k = 0; k < s_.classes; ++k) {
+            change_start_[k] = at;
+            for (int i = 0; i < movers_; ++i) {
+                const int m = mover_[i];
+                const T c = change_[m * s_.stride + k];
+                changing_[at] = m;
+                coefficient_[at] = c;
+                at += c != T(0);
+            }
+        }
+        change_start_[s_.classes] = at;
     }
 
     // The next block's rows come from memory while this one's are multiplied: the share of them
@@ -241,52 +251,39 @@ class Worker {
     void prefetch_beside(int m, int rows, int chunk) const {
         const int share = (ahead_count_ + count_ - 1) / count_;
         const int end = std::min(ahead_count_, (m + rows) * share);
-        for (int a = m * share; a < end; ++a) s_.rows.prefetch(ahead_[a], chunk);
-    }
-
-    // Rows of the next block that will be visited; -1: none.
-    void plan_prefetch(std::int64_t block) {
-        ahead_count_ = 0;
-        if (block < 0) return;
-        const std::int64_t first = block * s_.block_size;
-        const std::int64_t last = std::min(first + s_.block_size, s_.rows.size());
-        for (std::int64_t at = first; at < last; ++at) {
-            const std::int64_t i = s_.sequence[at];
-            if (visited(i)) ahead_[ahead_count_++] = i;
+        const std::int64_t bytes =
+            s_.rows.padded_width(chunk) * static_cast<std::int64_t>(sizeof(T));
+        for (int a = m * share; a < end; ++a) {
+            const T* kept = set_.stored(s_.rows, ahead_block_, ahead_[a], chunk);
+            if (kept == nullptr) {
+                s_.rows.prefetch(set_.rows[set_.begin(ahead_block_) + ahead_[a]], chunk);
+                continue;
+            }
+            const char* p = reinterpret_cast<const char*>(kept);
+            for (std::int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 2);
         }
     }
 
-    void reduce(std::int64_t block) {
-        const int chunks = s_.rows.chunks();
+    // Members of the next block that will be visited; -1: no block.
+    void plan_prefetch(std::int64_t block) {
+        ahead_count_ = 0;
+        ahead_block_ = block;
+        if (block < 0) return;
+        for (std::int64_t at = set_.begin(block); at < set_.end(block); ++at) {
+            if (visited(set_.rows[at])) {
+                ahead_[ahead_count_++] = static_cast<int>(at - set_.begin(block));
+            }
+        }
+    }
+
+    void reduce() {
         const T* parts = exchange_.decision[parity_].data();
         for (int m = 0; m < count_; ++m) {
             T* f = decision_.data() + m * s_.stride;
-            std::copy(bias_.begin(), bias_.end(), f);
-            for (int chunk = 0; chunk < chunks; ++chunk) {
+            std::copy_n(bias_.data(), s_.stride, f);
+            for (int chunk = 0; chunk < s_.rows.chunks(); ++chunk) {
                 const T* part = parts + chunk * exchange_.per_chunk + m * s_.stride;
-                for (int k = 0; k < s_.classes; ++k) f[k] += part[k];
-            }
-            std::fill(f + s_.classes, f + s_.stride, T(0));
-        }
-        T* packed = s_.gram.data() + block * s_.packed_block();
-        if (learn_gram_) {
-            const T* grams = exchange_.gram[parity_].data();
-            for (int m = 0; m < count_; ++m) {
-                for (int l = 0; l <= m; ++l) {
-                    float total = 1.0f;  // the bias is one more column of ones
-                    for (int chunk = 0; chunk < chunks; ++chunk) {
-                        total += grams[chunk * exchange_.gram_per_chunk + m * kTileRows + l];
-                    }
-                    gram_[m * kTileRows + l] = gram_[l * kTileRows + m] = total;
-                    if (me_ == 0) packed[m * (m + 1) / 2 + l] = total;
-                }
-            }
-            return;
-        }
-        for (int m = 0; m < count_; ++m) {
-            const T* line = packed + member_[m] * (member_[m] + 1) / 2;
-            for (int l = 0; l <= m; ++l) {
-                gram_[m * kTileRows + l] = gram_[l * kTileRows + m] = line[member_[l]];
+                for (int k = 0; k < s_.stride; ++k) f[k] += part[k];
             }
         }
     }
@@ -304,15 +301,17 @@ class Worker {
         b.stride = s_.stride;
         b.order = order_;
         b.labels = label_;
-        b.gram = gram_.data();
-        b.gram_stride = kTileRows;
+        b.square = square_;
+        b.gram = set_.gram.data() + block * set_.block_size * set_.block_size;
+        b.gram_stride = set_.block_size;
+        b.member = member_;
         b.threshold = threshold_.data();
         b.violation = violation_.data();
         b.decision = decision_.data();
         b.alpha = alpha_.data();
         b.frozen = frozen_.data();
         b.change = change_.data();
-        b.gap = gap_;
+        b.gap = gap_of_;
         b.moved = move_;
         b.changed = changed_;
         b.scratch = scratch_.data();
@@ -323,7 +322,7 @@ class Worker {
         visits_ += count_;
         movers_ = 0;
         for (int m = 0; m < count_; ++m) {
-            total_gap_ += static_cast<double>(static_cast<float>(gap_[m]) - old_gap_[m]);
+            total_gap_ += static_cast<double>(static_cast<float>(gap_of_[m]) - old_gap_[m]);
             moved_ += static_cast<double>(move_[m]);
             if (changed_[m]) {
                 const T* change = change_.data() + m * s_.stride;
@@ -336,57 +335,50 @@ class Worker {
 
     void keep(int m) {
         const std::int64_t i = row_[m];
-        const std::int64_t at = i * s_.classes;
-        const T* frozen = frozen_.data() + m * s_.stride;
-        s_.gap[i] = static_cast<float>(gap_[m]);
+        s_.gap[i] = static_cast<float>(gap_of_[m]);
         // A sample that moves less than is typical is visited less often.
         const double move = static_cast<double>(move_[m]);
         s_.due[i] = sweep_ + (move >= typical_move_          ? 1
                               : move >= 0.5 * typical_move_  ? 2
                               : move >= 0.25 * typical_move_ ? 3
-                                                             : 5);
-        if (changed_[m])
-            std::copy_n(alpha_.data() + m * s_.stride, s_.classes, s_.alpha.data() + at);
-        int awake = 0;
-        for (int k = 0; k < s_.classes; ++k) {
-            s_.frozen[at + k] = static_cast<std::int8_t>((frozen[k] > T(0)) - (frozen[k] < T(0)));
-            awake += frozen[k] == T(0);
+                                                             : 8);
+        if (changed_[m]) {
+            std::copy_n(alpha_.data() + m * s_.stride, s_.stride, s_.alpha.data() + i * s_.stride);
         }
-        // The label's own place is no variable in the all-in-one forms.
-        if (s_.options.form != SvmForm::one_vs_rest) --awake;
-        s_.awake[i] = awake;
+        const int places = kernels_of<T>().encode_frozen(
+            frozen_.data() + m * s_.stride, s_.frozen.data() + i * s_.stride, s_.stride);
+        s_.awake[i] = free_pairs(places, s_.options.form);
     }
 
     // Step 4 on this thread's chunks.
     void apply() {
         if (movers_ == 0) return;
         const bool dense = 2 * pairs_ > count_ * s_.classes;
+        if (dense) {
+            for (int m = 0; m < movers_; ++m) {
+                std::copy_n(change_.data() + mover_[m] * s_.stride, s_.stride,
+                            movers_change_.data() + m * s_.stride);
+            }
+        } else {
+            list_changes();
+        }
         for (int chunk = first_chunk_; chunk < last_chunk_; ++chunk) {
             T* w = s_.weights.data() + s_.rows.begin(chunk);
             const int width = s_.rows.padded_width(chunk);
-            const T* line[kTileRows];
+            const T** z = line(chunk);
+            const T* mine[kTileRows];
             if (dense) {
-                for (int m = 0; m < movers_; ++m) {
-                    line[m] = tile(chunk) + mover_[m] * kChunk;
-                    if (chunk > first_chunk_) continue;
-                    std::copy_n(change_.data() + mover_[m] * s_.stride, s_.stride,
-                                movers_change_.data() + m * s_.stride);
-                }
-                kernels_of<T>().update(w, s_.ldw, s_.classes, line, movers_, movers_change_.data(),
+                for (int m = 0; m < movers_; ++m) mine[m] = z[mover_[m]];
+                kernels_of<T>().update(w, s_.ldw, s_.classes, mine, movers_, movers_change_.data(),
                                        s_.stride, width);
                 continue;
             }
             for (int k = 0; k < s_.classes; ++k) {
-                T coefficient[kTileRows];
-                int rows = 0;
-                for (int m = 0; m < movers_; ++m) {
-                    const float c = change_[mover_[m] * s_.stride + k];
-                    if (c == T(0)) continue;
-                    line[rows] = tile(chunk) + mover_[m] * kChunk;
-                    coefficient[rows++] = c;
-                }
-                if (rows > 0)
-                    kernels_of<T>().update_list(w + k * s_.ldw, line, coefficient, rows, width);
+                const int first = change_start_[k], rows = change_start_[k + 1] - first;
+                if (rows == 0) continue;
+                for (int r = 0; r < rows; ++r) mine[r] = z[changing_[first + r]];
+                kernels_of<T>().update_list(w + k * s_.ldw, mine, coefficient_.data() + first, rows,
+                                            width);
             }
         }
     }
@@ -416,7 +408,7 @@ class Worker {
         barrier_.wait();
         double square = 0.0;
         for (double part : exchange_.chunk_square) square += part;
-        for (T b : bias_) square += static_cast<double>(b) * static_cast<double>(b);
+        square += kernels_of<T>().square_norm(bias_.data(), s_.classes);
         const double dual = dual_terms_ - 0.5 * square;
         const double gap = total_gap_ / (dual + total_gap_);
         // The all-in-one forms are one problem with one threshold.
@@ -435,43 +427,44 @@ class Worker {
     void keep_totals(SvmReport& report) {
         report.sweeps = sweep_;
         report.passes += passes();
-        s_.bias = bias_;
+        std::copy_n(bias_.data(), s_.classes, s_.bias.begin());
+        std::copy_n(violation_.data(), s_.stride, s_.violation.data());
         s_.dual_terms = dual_terms_;
-        s_.gram_known = true;
+        s_.typical_move = typical_move_;
     }
 
     SvmState<T>& s_;
+    const WorkingSet<T>& set_;
     Exchange<T>& exchange_;
     Barrier& barrier_;
     const int me_, team_, first_chunk_, last_chunk_;
-    AlignedBuffer<T> tile_, decision_, alpha_, frozen_, change_, movers_change_, gram_, scratch_;
-    AlignedBuffer<T> threshold_, violation_, value_;
-    std::vector<const T*> line_;
-    std::vector<int> class_;
-    std::vector<T> bias_;
+    AlignedBuffer<T> tile_;
+    std::vector<const T*> line_;  // (chunk, row) the columns of the rows of this visit
+    AlignedBuffer<T> decision_, alpha_, frozen_, change_, movers_change_, scratch_;
+    AlignedBuffer<T> threshold_, violation_, bias_;
+    std::vector<int> listed_, changing_, change_start_;  // see list_classes, list_changes
+    std::vector<T> coefficient_;
+    int list_start_[kTileRows + 1];
     std::vector<std::int64_t> block_order_;
-    double dual_terms_, total_gap_, moved_ = 0.0, typical_move_ = 0.0;
-    std::int64_t pairs_visited_ = 0, visits_ = 0;
-    int sweep_ = 0, parity_ = 0, count_ = 0, pairs_ = 0, movers_ = 0;
-    bool everyone_ = true, learn_gram_ = false;
-    int ahead_count_ = 0;
-    std::int64_t ahead_[kTileRows];
+    double dual_terms_, total_gap_, gap_ = INFINITY, moved_ = 0.0, typical_move_;
+    std::int64_t pairs_visited_ = 0, visits_ = 0, awake_rows_ = 0, ahead_block_ = -1;
+    int sweep_ = 0, parity_ = 0, count_ = 0, pairs_ = 0, movers_ = 0, ahead_count_ = 0;
     std::int64_t row_[kTileRows];
-    int member_[kTileRows], order_[kTileRows], changed_[kTileRows], mover_[kTileRows];
+    int ahead_[kTileRows], member_[kTileRows], order_[kTileRows], changed_[kTileRows],
+        mover_[kTileRows];
     std::int32_t label_[kTileRows];
-    T gap_[kTileRows], move_[kTileRows];
+    T square_[kTileRows], gap_of_[kTileRows], move_[kTileRows];
     float old_gap_[kTileRows];
 };
 
-}  // namespace
-
+// One round of sweeps by a team of threads; the estimated gap.
 template <class T>
-double sweep(SvmState<T>& state, double target, SvmReport& report) {
+Stop sweep_working_set(SvmState<T>& state, double target, SvmReport& report, double& estimate) {
     Exchange<T> exchange(state);
-    double estimate = 0.0;
     std::unique_ptr<Barrier> barrier;
     std::vector<Worker<T>> workers;
     std::exception_ptr failure;
+    Stop stop = Stop::interrupted;
 #pragma omp parallel num_threads(std::max(1, std::min(state.options.threads, state.rows.chunks())))
     {
         // OpenMP may grant fewer threads than asked for: the team is made here. All allocation is
@@ -487,13 +480,38 @@ double sweep(SvmState<T>& state, double target, SvmReport& report) {
         }
         if (!failure) {
             const int me = omp_get_thread_num();
-            const double gap = workers[me].run(target, report);
-            if (me == 0) estimate = gap;
+            const Stop why = workers[me].run(target, report);
+            if (me == 0) stop = why;
         }
     }
     if (failure) std::rethrow_exception(failure);
-    if (exchange.stop) throw Interrupted{};
-    return estimate;
+    if (stop == Stop::interrupted) throw Interrupted{};
+    estimate = workers[0].gap();
+    return stop;
+}
+
+}  // namespace
+
+template <class T>
+double sweep(SvmState<T>& s, double target, SvmReport& report) {
+    int looks = 0;
+    for (;;) {
+        update_working_set(s);
+        double gap;
+        const Stop stop = sweep_working_set(s, target, report, gap);
+        if (stop == Stop::compact && !s.working.everyone) continue;
+        if (!s.working.everyone && stop == Stop::look) {
+            const double before = gap;
+            gap = inspect(s);
+            report.passes += 1.0;
+            s.hidden_gap = std::clamp(gap / before, 1.0, 3.0);
+        }
+        s.full_gap = gap;
+        ++looks;
+        const bool doubtful = gap < kDoubtful && looks >= kCertifyAfter;
+        const bool exhausted = report.passes >= s.options.max_passes;
+        if (gap <= target || doubtful || exhausted) return gap;
+    }
 }
 
 template double sweep(SvmState<float>&, double, SvmReport&);

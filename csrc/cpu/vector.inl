@@ -39,14 +39,39 @@ inline typename VectorOf<T>::type splat(T a) {
     return a - typename VectorOf<T>::type{};
 }
 
+// Folds a vector onto its lower half until one number is left; in registers.
+template <class T, int N>
+struct Fold {
+    typedef T Whole __attribute__((vector_size(N * sizeof(T))));
+    typedef T Half __attribute__((vector_size(N / 2 * sizeof(T))));
+    static T sum(Whole v) {
+        Half low, high;
+        memcpy(&low, &v, sizeof low);
+        memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+        return Fold<T, N / 2>::sum(low + high);
+    }
+    static T max(Whole v) {
+        Half low, high;
+        memcpy(&low, &v, sizeof low);
+        memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+        return Fold<T, N / 2>::max(low > high ? low : high);
+    }
+};
+template <class T>
+struct Fold<T, 2> {
+    typedef T Whole __attribute__((vector_size(2 * sizeof(T))));
+    static T sum(Whole v) { return v[0] + v[1]; }
+    static T max(Whole v) { return v[0] > v[1] ? v[0] : v[1]; }
+};
+
 template <class T>
 inline T sum(typename VectorOf<T>::type v) {
-    T lane[VectorOf<T>::width];
-    store(lane, v);
-    for (int half = VectorOf<T>::width / 2; half > 0; half /= 2) {
-        for (int i = 0; i < half; ++i) lane[i] += lane[i + half];
-    }
-    return lane[0];
+    return Fold<T, VectorOf<T>::width>::sum(v);
+}
+
+template <class T>
+inline T largest(typename VectorOf<T>::type v) {
+    return Fold<T, VectorOf<T>::width>::max(v);
 }
 
 }  // namespace
