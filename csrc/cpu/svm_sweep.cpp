@@ -61,7 +61,8 @@ struct Exchange {
     bool stop = false;
 };
 
-enum class Stop { interrupted, target, exhausted, look, compact };
+// Why a round of sweeps ends.
+enum class Stop { none, interrupted, target, exhausted, look, compact };
 
 template <class T>
 class Worker {
@@ -118,7 +119,7 @@ class Worker {
             gap_ = finish_sweep();
             const bool exhausted = passes_before + passes() >= s_.options.max_passes;
             const Stop why = reason(done, target);
-            if (!exchange_.stop && !exhausted && why == Stop::interrupted) continue;
+            if (!exchange_.stop && !exhausted && why == Stop::none) continue;
             if (me_ == 0) keep_totals(report);
             return exchange_.stop ? Stop::interrupted : exhausted ? Stop::exhausted : why;
         }
@@ -127,18 +128,17 @@ class Worker {
     double gap() const { return gap_; }
 
   private:
-    // Stop::interrupted: none.
     Stop reason(int done, double target) const {
         const double rows = static_cast<double>(set_.size);
         if (set_.everyone) {
             if (gap_ <= target) return Stop::target;
-            return done >= kOpeningSweeps ? Stop::compact : Stop::interrupted;
+            return done >= kOpeningSweeps ? Stop::compact : Stop::none;
         }
         if (s_.hidden_gap * gap_ <= target || gap_ <= kWakeBelow * s_.full_gap ||
             done >= kLongestSleep)
             return Stop::look;
         const bool sparse = static_cast<double>(awake_rows_) < kCompactBelow * rows;
-        return sparse ? Stop::compact : Stop::interrupted;
+        return sparse ? Stop::compact : Stop::none;
     }
 
     void visit(std::int64_t block, std::int64_t next) {
@@ -464,7 +464,7 @@ Stop sweep_working_set(SvmState<T>& state, double target, SvmReport& report, dou
     std::unique_ptr<Barrier> barrier;
     std::vector<Worker<T>> workers;
     std::exception_ptr failure;
-    Stop stop = Stop::interrupted;
+    Stop stop = Stop::none;
 #pragma omp parallel num_threads(std::max(1, std::min(state.options.threads, state.rows.chunks())))
     {
         // OpenMP may grant fewer threads than asked for: the team is made here. All allocation is
