@@ -432,6 +432,8 @@ PYBIND11_MODULE(_cpu, m) {
         out["openmp_threads"] = info.openmp_threads;
         out["cuda"] = info.cuda;
         out["cuda_reason"] = info.cuda_reason;
+        out["cuda_version"] = info.cuda_version;
+        out["cuda_architectures"] = info.cuda_architectures;
         return out;
     });
     m.def("max_threads", &max_threads);

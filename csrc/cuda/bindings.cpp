@@ -266,6 +266,7 @@ PYBIND11_MODULE(_cuda, m) {
     py::register_local_exception_translator(&translate);
     m.def("build_info", &build_info);
     m.def("device_count", &cuda::device_count);
+    m.def("current_device", &cuda::current_device);
     m.def("device_info", &device_info);
     m.def("forked_after_use", &cuda::forked_after_use);
     m.def("release", &cuda::release, py::call_guard<py::gil_scoped_release>());

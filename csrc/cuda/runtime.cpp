@@ -57,11 +57,30 @@ std::string place(const char* call, const char* file, int line) {
            ":" + std::to_string(line) + ")";
 }
 
+void refuse_if_lost() {
+    if (lost) {
+        throw Error("CUDA was used before this process was forked; start it with 'spawn'", false);
+    }
+}
+
+void count_devices(int* count) {
+    const cudaError_t status = cudaGetDeviceCount(count);
+    if (status == cudaErrorInsufficientDriver) {
+        cudaGetLastError();
+        throw Error("no NVIDIA driver, or one too old for CUDA " LEAD_FAST_CUDA_VERSION, false);
+    }
+    if (status == cudaErrorNoDevice) {
+        cudaGetLastError();
+        throw Error("no CUDA GPU", false);
+    }
+    LEAD_FAST_CHECK(status);
+}
+
 PerDevice& prepare(int device) {
     Process& p = *process;  // the caller holds the lock
     if (p.devices.empty()) {
         int count = 0;
-        LEAD_FAST_CHECK(cudaGetDeviceCount(&count));
+        count_devices(&count);
         p.used = true;
         p.devices.resize(static_cast<std::size_t>(count));
     }
@@ -174,21 +193,24 @@ void check_launch(cudaStream_t stream, const char* kernel, const char* file, int
 bool forked_after_use() { return lost; }
 
 int device_count() {
-    if (lost) {
-        throw Error("CUDA was used before this process was forked; start it with 'spawn'", false);
-    }
+    refuse_if_lost();
     int count = 0;
-    LEAD_FAST_CHECK(cudaGetDeviceCount(&count));
+    count_devices(&count);
     const std::lock_guard<std::mutex> hold(process->lock);
     process->used = true;  // the driver is initialised, which a child cannot undo
     return count;
 }
 
+int current_device() {
+    device_count();  // refuses a forked child
+    int device = 0;
+    LEAD_FAST_CHECK(cudaGetDevice(&device));
+    return device;
+}
+
 Call::Call(int device, std::uintptr_t stream)
     : device_(device), previous_(-1), stream_(reinterpret_cast<cudaStream_t>(stream)) {
-    if (lost) {
-        throw Error("CUDA was used before this process was forked; start it with 'spawn'", false);
-    }
+    refuse_if_lost();
     {
         const std::lock_guard<std::mutex> hold(process->lock);
         facts_ = &prepare(device).facts;

@@ -120,6 +120,7 @@ class Solver {
 };
 
 int device_count();
+int current_device();  // of the calling thread
 // Frees idle handles and what the pools keep; on every device, or nothing in a forked child.
 void release();
 // What was measured of a process: handles made and idle, bytes that the pools hold and have lent.
