@@ -75,12 +75,12 @@ def _on_device(place, x, rows, head, allow_tf32, want_kernels):
         resident = place.upload(x.data[chosen], x.dtype)
         chosen = np.arange(len(chosen))
     phi = place.empty((sum(n * n for n in sizes),)) if want_kernels else None
-    rates = backend.cuda().ntk(
+    rates, finite = backend.cuda().ntk(
         resident.memory(), chosen, [0, *np.cumsum(sizes).tolist()],
         [w.memory() for w in weights], [b.memory() for b in biases], bool(allow_tf32),
         None if phi is None else phi.memory(), *place.where(),
     )  # fmt: skip
-    if not np.isfinite(rates).all():
+    if not finite:
         _explain(x)
     return rates, phi
 

@@ -130,10 +130,9 @@ void head_weights(const py::object& weights, std::uint64_t seed, std::uint32_t l
     cuda::head_weights(call, seed, layer, m.shape[0] * m.shape[1], scale, w);
 }
 
-Dense<double> ntk(const py::object& x, const Array& rows,
-                  const std::vector<std::int64_t>& class_begin,
-                  const std::vector<py::object>& weights, const std::vector<py::object>& biases,
-                  bool allow_tf32, const py::object& phi, int device, std::uintptr_t stream) {
+py::tuple ntk(const py::object& x, const Array& rows, const std::vector<std::int64_t>& class_begin,
+              const std::vector<py::object>& weights, const std::vector<py::object>& biases,
+              bool allow_tf32, const py::object& phi, int device, std::uintptr_t stream) {
     const char* op = "ntk";
     const FeatureMatrix m = features(x, op);
     const std::int64_t n = rows.size();
@@ -165,12 +164,15 @@ Dense<double> ntk(const py::object& x, const Array& rows,
     double* kernels = phi.is_none() ? nullptr : checked<double>(phi, "float64", {cells}, op, "phi");
     Dense<double> rates(static_cast<py::ssize_t>(class_begin.size()) - 1);
     double* out = rates.mutable_data();
-    py::gil_scoped_release release;
-    const cuda::Call call(device, stream);
-    const cuda::DeviceHead head{static_cast<int>(w.size()), widths.data(), w.data(), b.data()};
-    cuda::ntk(call, m, r, class_begin.data(), static_cast<int>(class_begin.size()) - 1, head,
-              allow_tf32, out, kernels);
-    return rates;
+    bool finite = false;
+    {
+        py::gil_scoped_release release;
+        const cuda::Call call(device, stream);
+        const cuda::DeviceHead head{static_cast<int>(w.size()), widths.data(), w.data(), b.data()};
+        finite = cuda::ntk(call, m, r, class_begin.data(), static_cast<int>(class_begin.size()) - 1,
+                           head, allow_tf32, out, kernels);
+    }
+    return py::make_tuple(rates, finite);
 }
 
 Dense<int> eigh(const Array& addresses, const std::string& dtype, const Array& sizes, bool own,

@@ -106,7 +106,8 @@ __global__ void __launch_bounds__(kThreads)
 // begin (operands + 1): the chunks of each operand. Block (part, tile), thread: one cell.
 __global__ void combine_kernel(const Tile* __restrict__ tiles, const int* __restrict__ begin,
                                int operands, int chunks, double outputs,
-                               const float* __restrict__ partial, double* __restrict__ phi) {
+                               const float* __restrict__ partial, double* __restrict__ phi,
+                               int* overflow) {
     const Tile tile = tiles[blockIdx.y];
     const int cell = blockIdx.x * kThreads + threadIdx.x;
     const int u = tile.u0 + cell / kTile, v = tile.v0 + cell % kTile;
@@ -124,6 +125,7 @@ __global__ void combine_kernel(const Tile* __restrict__ tiles, const int* __rest
         const double activity = dot(o) + 1.0;
         total += activity * (o + 1 < operands ? dot(o + 1) : outputs);
     }
+    if (!isfinite(total)) atomicOr(overflow, 1);
     double* const out = phi + tile.phi;
     const std::int64_t m = tile.m;
     out[u * m + v] = total;
@@ -133,7 +135,7 @@ __global__ void combine_kernel(const Tile* __restrict__ tiles, const int* __rest
 }  // namespace
 
 void gram(const Call& call, const std::vector<GramOperand>& operands, double outputs,
-          const std::int64_t* class_begin, int classes, double* phi) {
+          const std::int64_t* class_begin, int classes, double* phi, int* overflow) {
     std::vector<Tile> tiles;
     std::int64_t offset = 0;
     for (int c = 0; c < classes; ++c) {
@@ -186,7 +188,7 @@ void gram(const Call& call, const std::vector<GramOperand>& operands, double out
         LEAD_FAST_LAUNCHED(gram_kernel, stream);
         combine_kernel<<<dim3(kCells / kThreads, count), kThreads, 0, stream>>>(
             device_tiles.data() + first, device_begin.data(), static_cast<int>(operands.size()),
-            static_cast<int>(chunks.size()), outputs, partial.data(), phi);
+            static_cast<int>(chunks.size()), outputs, partial.data(), phi, overflow);
         LEAD_FAST_LAUNCHED(combine_kernel, stream);
     }
 }

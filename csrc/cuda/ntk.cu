@@ -4,6 +4,7 @@
 // products are in gram.cu.
 
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "gram.h"
@@ -222,11 +223,11 @@ std::int64_t group_rows(const DeviceHead& head) {
 
 }  // namespace
 
-void ntk(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
+bool ntk(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
          const std::int64_t* class_begin, int classes, const DeviceHead& head, bool allow_tf32,
          double* rates, double* phi) {
     const std::int64_t n = class_begin[classes];
-    if (classes == 0) return;
+    if (classes == 0) return true;
     // Groups: any rows for the rates alone, whole classes for kernels.
     const std::int64_t limit = group_rows(head);
     std::vector<int> group_class = {0};
@@ -254,6 +255,8 @@ void ntk(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
     const Buffer<std::int64_t> device_table(call, n + classes + 1);
     device_table.upload(table.data(), n + classes + 1);
     const Buffer<double> diagonal(call, n), device_rates(call, classes);
+    const Buffer<int> device_overflow(call, 1);
+    device_overflow.zero();
     {
         const Blas blas(call);
         const Group group(call, head, largest, phi != nullptr);
@@ -266,7 +269,7 @@ void ntk(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
             if (phi == nullptr) continue;
             const int from = group_class[g], to = group_class[g + 1];
             gram(call, group.operands(), static_cast<double>(head.widths[head.layers]),
-                 class_begin + from, to - from, phi + offset);
+                 class_begin + from, to - from, phi + offset, device_overflow.data());
             for (int c = from; c < to; ++c) {
                 const std::int64_t m = class_begin[c + 1] - class_begin[c];
                 offset += m * m;
@@ -276,8 +279,12 @@ void ntk(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
     class_mean_kernel<<<grid(classes), kThreads, 0, call.stream()>>>(
         diagonal.data(), device_table.data() + n, device_rates.data());
     LEAD_FAST_LAUNCHED(class_mean_kernel, call.stream());
+    int overflow = 0;
     device_rates.download(rates, classes);
+    device_overflow.download(&overflow, 1);
     call.synchronize();
+    return overflow == 0 &&
+           std::all_of(rates, rates + classes, [](double rate) { return std::isfinite(rate); });
 }
 
 }  // namespace cuda
