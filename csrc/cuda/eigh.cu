@@ -280,6 +280,7 @@ void run(const Call& call, const void* const* matrices, const std::int64_t* size
             LEAD_FAST_LAUNCHED(convergence_kernel, call.stream());
             first = last;
         }
+        call.synchronize();  // before another thread may borrow the solver for another stream
     }
     device_flags.download(flags, count);
     call.synchronize();

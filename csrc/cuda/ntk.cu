@@ -257,23 +257,21 @@ bool ntk(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
     const Buffer<double> diagonal(call, n), device_rates(call, classes);
     const Buffer<int> device_overflow(call, 1);
     device_overflow.zero();
-    {
-        const Blas blas(call);
-        const Group group(call, head, largest, phi != nullptr);
-        std::int64_t offset = 0;
-        for (std::size_t g = 0; g + 1 < group_row.size(); ++g) {
-            const std::int64_t first = group_row[g], count = group_row[g + 1] - first;
-            if (count == 0) continue;
-            group.run(blas, x, device_table.data() + first, count, allow_tf32,
-                      diagonal.data() + first);
-            if (phi == nullptr) continue;
-            const int from = group_class[g], to = group_class[g + 1];
-            gram(call, group.operands(), static_cast<double>(head.widths[head.layers]),
-                 class_begin + from, to - from, phi + offset, device_overflow.data());
-            for (int c = from; c < to; ++c) {
-                const std::int64_t m = class_begin[c + 1] - class_begin[c];
-                offset += m * m;
-            }
+    const Blas blas(
+        call);  // kept until the stream is at rest: another thread may borrow it for another
+    const Group group(call, head, largest, phi != nullptr);
+    std::int64_t offset = 0;
+    for (std::size_t g = 0; g + 1 < group_row.size(); ++g) {
+        const std::int64_t first = group_row[g], count = group_row[g + 1] - first;
+        if (count == 0) continue;
+        group.run(blas, x, device_table.data() + first, count, allow_tf32, diagonal.data() + first);
+        if (phi == nullptr) continue;
+        const int from = group_class[g], to = group_class[g + 1];
+        gram(call, group.operands(), static_cast<double>(head.widths[head.layers]),
+             class_begin + from, to - from, phi + offset, device_overflow.data());
+        for (int c = from; c < to; ++c) {
+            const std::int64_t m = class_begin[c + 1] - class_begin[c];
+            offset += m * m;
         }
     }
     class_mean_kernel<<<grid(classes), kThreads, 0, call.stream()>>>(
