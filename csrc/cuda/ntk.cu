@@ -257,8 +257,8 @@ bool ntk(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
     const Buffer<double> diagonal(call, n), device_rates(call, classes);
     const Buffer<int> device_overflow(call, 1);
     device_overflow.zero();
-    const Blas blas(
-        call);  // kept until the stream is at rest: another thread may borrow it for another
+    // Lent until the stream is at rest, as another thread may borrow it for another stream.
+    const Blas blas(call);
     const Group group(call, head, largest, phi != nullptr);
     std::int64_t offset = 0;
     for (std::size_t g = 0; g + 1 < group_row.size(); ++g) {
