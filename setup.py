@@ -18,10 +18,14 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 ROOT = Path(__file__).parent.resolve()
+CUDA = "_cuda*.so"  # the extension that may or may not be built
 
 
 class CMakeExtension(Extension):
-    """An extension module that is the CMake target of the same name."""
+    """The extension modules that CMake builds, by the name of the one that is always there.
+
+    Whether lead_fast._cuda is built beside it is known only once CMake has looked for a toolkit.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name, sources=[])
@@ -41,7 +45,7 @@ def find_tool(name: str, attribute: str) -> str | None:
 
 
 class CMakeBuild(build_ext):
-    """Configure and build each extension with CMake."""
+    """Configure and build with CMake."""
 
     def build_extension(self, ext: CMakeExtension) -> None:
         import pybind11
@@ -50,6 +54,8 @@ class CMakeBuild(build_ext):
         if cmake is None:
             raise RuntimeError("CMake is needed to build lead_fast: pip install cmake")
         target = (Path.cwd() / self.get_ext_fullpath(ext.name)).resolve()
+        for old in target.parent.glob(CUDA):  # of a build with other options
+            old.unlink()
         # Not self.build_temp: that is a new folder for each editable install, and in a lasting one
         # the next build compiles only what has changed.
         build_dir = ROOT / "build" / f"cmake-{sys.implementation.cache_tag}"
@@ -70,10 +76,26 @@ class CMakeBuild(build_ext):
         # --fresh: the cache may name tools of a build environment that is gone. Objects stay.
         self.spawn([cmake, "--fresh", "-S", str(ROOT), "-B", str(build_dir), *arguments])
 
-        build = [cmake, "--build", str(build_dir), "--target", ext.name.split(".")[-1]]
+        build = [cmake, "--build", str(build_dir)]
         if "CMAKE_BUILD_PARALLEL_LEVEL" not in os.environ:
             build += ["--parallel", str(self.jobs())]
         self.spawn(build)
+
+    def cuda_modules(self) -> list[Path]:
+        """What was built beside the extension."""
+        folder = Path(self.build_lib) / "lead_fast"
+        return sorted(folder.glob(CUDA))
+
+    def copy_extensions_to_source(self) -> None:
+        super().copy_extensions_to_source()
+        package = Path(self.get_finalized_command("build_py").get_package_dir("lead_fast"))
+        for old in package.glob(CUDA):
+            old.unlink()
+        for module in self.cuda_modules():
+            self.copy_file(str(module), str(package / module.name))
+
+    def get_outputs(self) -> list[str]:
+        return [*super().get_outputs(), *map(str, self.cuda_modules())]
 
     def jobs(self) -> int:
         """Number of compile jobs: what `build_ext -j` says, else the processors we may use."""

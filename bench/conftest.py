@@ -1,5 +1,6 @@
 """Data, the description of the run, and the lines printed at the end."""
 
+import os
 import pathlib
 import tempfile
 
@@ -12,6 +13,8 @@ from data import backbone_features
 from environment import environment, headline, threads
 
 import lead_fast
+from lead_fast.backend import device_number
+from lead_fast.errors import DeviceError
 
 _LINES = pytest.StashKey[list]()
 
@@ -20,8 +23,27 @@ def pytest_configure(config):
     config.stash[_LINES] = []
 
 
+def pytest_runtest_setup(item):
+    """Skip what needs a GPU where there is none; fail it under LEAD_FAST_REQUIRE_GPU=1."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    try:
+        device_number("cuda")
+    except DeviceError as error:
+        if os.environ.get("LEAD_FAST_REQUIRE_GPU") == "1":
+            pytest.fail(f"LEAD_FAST_REQUIRE_GPU=1, but {error}", pytrace=False)
+        pytest.skip(f"no CUDA: {error}")
+    pytest.importorskip("cupy")
+    if not torch.cuda.is_available():
+        pytest.skip("torch without CUDA")
+
+
 def pytest_benchmark_update_machine_info(config, machine_info):
     machine_info["lead_fast"] = environment()
+    if torch.cuda.is_available():
+        import gpu_timing
+
+        machine_info["gpu"] = gpu_timing.gpu()
 
 
 def pytest_benchmark_update_commit_info(config, commit_info):
@@ -46,6 +68,7 @@ def report(request, benchmark):
 
     def add(line, **numbers):
         request.config.stash[_LINES].append(line)
+        benchmark.extra_info["line"] = line
         benchmark.extra_info.update(numbers)
 
     return add

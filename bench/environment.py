@@ -13,7 +13,7 @@ import lead_fast
 
 FULL = os.environ.get("LEAD_FAST_BENCH_FULL") == "1"
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-PACKAGES = ("numpy", "scipy", "scikit-learn", "torch")
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "cupy-cuda12x", "cupy-cuda13x")
 
 
 def cpu_model():
@@ -57,7 +57,7 @@ def environment():
         "cpu": cpu_model(),
         "cores": len(os.sched_getaffinity(0)),
         "threads": threads(),
-        "commit": _git("rev-parse", "HEAD") or "unknown",
+        "commit": _git("rev-parse", "HEAD") or os.environ.get("LEAD_FAST_COMMIT", "unknown"),
         "uncommitted_changes": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "command": shlex.join([os.path.basename(sys.orig_argv[0]), *sys.orig_argv[1:]]),
         "variables": {

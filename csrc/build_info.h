@@ -10,6 +10,8 @@ namespace lead_fast {
 struct BuildInfo {
     std::string version, compiler, flags, build_type, instruction_set, cuda_reason;
     std::vector<std::string> instruction_sets_compiled, processor_features;
+    std::string cuda_version;                     // of the toolkit, or empty
+    std::vector<std::string> cuda_architectures;  // 90-real is code, 120-virtual PTX
     bool cuda = false;
     int openmp_version = 0;  // the date of the specification, as _OPENMP has it
     int openmp_threads = 0;

@@ -7,15 +7,12 @@
 #include <cstdint>
 #include <cstring>
 
-// static, not only inline: each instruction set compiles its own copy, and no linker may merge
-// them.
-#if defined(__CUDACC__)
-#define LEAD_FAST_HOST_DEVICE __host__ __device__
-#else
-#define LEAD_FAST_HOST_DEVICE
-#endif
+#include "host_device.h"
 
 namespace lead_fast {
+
+// static, not only inline: each instruction set compiles its own copy, and no linker may merge
+// them.
 
 struct Philox {
     std::uint32_t word[4];

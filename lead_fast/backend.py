@@ -1,9 +1,11 @@
 """Where work runs: native modules, devices, threads. Nothing else imports the native code."""
 
+import atexit
 import contextlib
 import functools
 import threading
 
+from ._text import one_line
 from .errors import DeviceError, InputError, InputTypeError
 
 
@@ -24,8 +26,55 @@ def threads():
     return cpu().max_threads()
 
 
-def check_device(device):
-    """Return the name of the device to use for ``device=``.
+def extra():
+    """What to install so that the CUDA backend finds all it needs."""
+    major = cpu().build_info()["cuda_version"].split(".")[0]
+    return f"pip install 'lead-fast[cuda{major or 13}]'"
+
+
+def _load_libraries():
+    """Bring cuBLAS and cuSOLVER in, before the module that is linked to them by name.
+
+    Torch's copy if torch is loaded, else that of the wheels, of conda, or of the system.
+    """
+    try:
+        from cuda.pathfinder import load_nvidia_dynamic_lib
+    except ImportError as error:
+        raise DeviceError(
+            f"cuda-pathfinder is needed to find cuBLAS and cuSOLVER; {extra()}"
+        ) from error
+    for library in ("cublas", "cusolver"):
+        try:
+            load_nvidia_dynamic_lib(library)
+        except Exception as error:
+            raise DeviceError(f"{library} was not found; {extra()}") from error
+
+
+@functools.cache
+def cuda():
+    """Load the CUDA core. Needs its libraries but no GPU and no driver."""
+    info = cpu().build_info()
+    if not info["cuda"]:
+        raise DeviceError(f"this build has no CUDA backend: {info['cuda_reason']}")
+    _load_libraries()
+    try:
+        from . import _cuda
+    except ImportError as error:
+        raise DeviceError(
+            f"the CUDA backend, built with CUDA {info['cuda_version']}, cannot be loaded "
+            f"({one_line(error)}); {extra()}"
+        ) from error
+    atexit.register(_release)
+    return _cuda
+
+
+def _release():
+    with contextlib.suppress(DeviceError, MemoryError):  # the driver may be gone already
+        cuda().release()
+
+
+def device_number(device):
+    """Return the number of the GPU that ``device=`` names, or None for the CPU.
 
     Raises
     ------
@@ -33,13 +82,38 @@ def check_device(device):
         For a device that is not there, naming those that are.
     """
     if device is None or device == "cpu":
-        return "cpu"
+        return None
     if not isinstance(device, str):
         raise InputTypeError(f"device must be a string or None, not {type(device).__name__}")
-    if device == "cuda" or device.startswith("cuda:"):
-        reason = cpu().build_info()["cuda_reason"]
-        raise DeviceError(f"device {device!r} is not available ({reason}); devices here: cpu")
-    raise DeviceError(f"unknown device {device!r}; devices here: cpu")
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or (device != "cuda" and not number.isdecimal()):
+        raise DeviceError(f"unknown device {device!r}; devices here: {', '.join(devices())}")
+    try:
+        count = cuda().device_count()
+        if device == "cuda" and count > 0:
+            return cuda().current_device()
+    except DeviceError as error:
+        raise DeviceError(
+            f"device {device!r} is not available ({one_line(error)}); devices here: cpu"
+        ) from error
+    if not number or int(number) >= count:
+        raise DeviceError(f"device {device!r} does not exist; devices here: {', '.join(devices())}")
+    return int(number)
+
+
+def devices():
+    """Names of the devices that can be used here; starts CUDA's driver."""
+    try:
+        count = cuda().device_count()
+    except DeviceError:
+        count = 0
+    return ["cpu", *(f"cuda:{i}" for i in range(count))]
+
+
+def check_device(device):
+    """Return the full name of the device to use for ``device=``; raises as device_number."""
+    number = device_number(device)
+    return "cpu" if number is None else f"cuda:{number}"
 
 
 @functools.cache
@@ -102,8 +176,14 @@ def build_info():
         ``version``, ``compiler``, ``flags``, ``build_type``, ``instruction_sets_compiled`` (best
         first), ``instruction_set`` (the one in use; the environment variable ``LEAD_FAST_ISA``
         chooses another), ``processor_features``, ``openmp_version`` (date of the specification),
-        ``openmp_threads``, ``blas`` (where SciPy's BLAS comes from), ``cuda`` (bool) and
-        ``cuda_reason``.
+        ``openmp_threads``, ``blas`` (where SciPy's BLAS comes from), ``cuda`` (whether the CUDA
+        backend was built; says nothing of a GPU here), ``cuda_reason`` (how, or why not),
+        ``cuda_version`` (of the toolkit) and ``cuda_architectures`` (``90-real`` is code for
+        compute capability 9.0, ``120-virtual`` what newer ones compile for themselves).
+
+    Notes
+    -----
+    Does not start CUDA.
 
     Examples
     --------

@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import backend
+from .device import on_gpu
 from .errors import DeviceError, InputError, InputTypeError
 
 NAMES = ("float16", "bfloat16", "float32", "float64")
@@ -53,10 +54,9 @@ def _array(obj, name):
     """The object's own memory as an ndarray, and its dtype's name if NumPy has none for it."""
     if isinstance(obj, np.ndarray):
         return obj, None
-    if hasattr(obj, "__cuda_array_interface__") or _on_gpu(obj):
+    if on_gpu(obj):
         raise DeviceError(
-            f"{name}: the array lives on a GPU and this build has no CUDA backend; "
-            "move it to the CPU"
+            f"{name}: the array lives on a GPU, but this part runs on the CPU; move it there"
         )
     if type(obj).__module__.split(".")[0] == "torch":
         return _tensor(obj, name)
@@ -69,16 +69,6 @@ def _array(obj, name):
     except (TypeError, ValueError, BufferError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputTypeError(f"{name}: cannot be read as an array ({reason})") from error
-
-
-def _on_gpu(obj):
-    device = getattr(obj, "__dlpack_device__", None)
-    if device is None:
-        return False
-    try:
-        return device()[0] not in (1, 3)  # kDLCPU, kDLCUDAHost
-    except Exception:
-        return False
 
 
 def _tensor(tensor, name):
@@ -145,19 +135,23 @@ def as_features(obj, name="features"):
                 f"{name}: dtype {data.dtype} is not a real number; convert to float32 first"
             )
         dtype = data.dtype.name
-    if data.ndim != 2:
-        hint = "; pool or flatten each sample to one vector" if data.ndim > 2 else ""
-        raise InputError(
-            f"{name}: expected 2 dimensions (samples, width), got {data.ndim}, "
-            f"shape {data.shape}{hint}"
-        )
-    if 0 in data.shape:
-        raise InputError(f"{name}: empty, shape {data.shape}")
+    check_shape(data.shape, name)
     if not data.dtype.isnative:
         data = data.astype(data.dtype.newbyteorder("="))
     if (data.shape[1] > 1 and data.strides[1] != data.itemsize) or not data.flags.aligned:
         data = np.ascontiguousarray(data)
     return Features(np.asarray(data), dtype)
+
+
+def check_shape(shape, name):
+    """Raise unless the shape is that of features: two dimensions, neither of them empty."""
+    if len(shape) != 2:
+        hint = "; pool or flatten each sample to one vector" if len(shape) > 2 else ""
+        raise InputError(
+            f"{name}: expected 2 dimensions (samples, width), got {len(shape)}, shape {shape}{hint}"
+        )
+    if 0 in shape:
+        raise InputError(f"{name}: empty, shape {shape}")
 
 
 def check_finite(x, name="features", found=None):

@@ -1,11 +1,13 @@
 """Random heads: the multilayer perceptrons whose kernel LEAD uses."""
 
+import functools
 import itertools
 import math
 
 import numpy as np
 
 from . import backend
+from .device import on_gpu, resolve, to_host
 from .errors import InputError, InputTypeError
 from .features import real_array
 from .options import integer
@@ -27,17 +29,23 @@ class Head:
         Widths of the hidden layers; may be empty.
     seed : int
         0 <= seed < 2**64.
+    device : {None, "cpu", "cuda", "cuda:N"}
+        Where to draw. A head for features on a GPU is best drawn there: one on the CPU is copied
+        over in every call that uses it.
 
     Attributes
     ----------
     weights : list of ndarray float32
-        ``(D, H1), (H1, H2), ..., (Hn, K)``.
+        ``(D, H1), (H1, H2), ..., (Hn, K)``; arrays of CuPy (or of torch, where CuPy is not
+        installed) on a GPU.
     biases : list of ndarray float32
         ``(H1,), ..., (K,)``, all zero.
+    device : str
+        ``"cpu"`` or ``"cuda:N"``.
 
     Notes
     -----
-    Four bytes per weight; about 1 ns per weight and thread to draw.
+    Four bytes per weight; about 1 ns per weight and thread to draw on a CPU.
 
     Examples
     --------
@@ -47,19 +55,32 @@ class Head:
     [(64, 32), (32, 10)]
     """
 
-    def __init__(self, n_features, n_classes, hidden=(1024, 2048), seed=0):
+    def __init__(self, n_features, n_classes, hidden=(1024, 2048), seed=0, device=None):
         self.n_features = integer("n_features", n_features, 1)
         self.n_classes = integer("n_classes", n_classes, 1)
         self.hidden = check_hidden(hidden)
         self.seed = check_seed(seed)
+        self.device = backend.check_device(device)
         widths = (self.n_features, *self.hidden, self.n_classes)
+        place = resolve(device)
+        draw = self._draw if place is None else functools.partial(self._draw_on, place)
         self.weights = [
-            backend.cpu().head_weights(
-                self.seed, layer, fan_in, fan_out, math.sqrt(2.0 / fan_in), backend.threads()
-            )
+            draw(layer, fan_in, fan_out, math.sqrt(2.0 / fan_in))
             for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(widths))
         ]
         self.biases = [np.zeros(width, np.float32) for width in widths[1:]]
+        if place is not None:
+            self.biases = [place.upload(bias).array for bias in self.biases]
+
+    def _draw(self, layer, fan_in, fan_out, scale):
+        return backend.cpu().head_weights(
+            self.seed, layer, fan_in, fan_out, scale, backend.threads()
+        )
+
+    def _draw_on(self, place, layer, fan_in, fan_out, scale):
+        weights = place.empty((fan_in, fan_out), "float32")
+        backend.cuda().head_weights(weights.memory(), self.seed, layer, scale, *place.where())
+        return weights.array
 
     @classmethod
     def from_arrays(cls, weights, biases=None):
@@ -73,6 +94,7 @@ class Head:
         head.n_features, head.n_classes = weights[0].shape[0], weights[-1].shape[1]
         head.hidden = tuple(w.shape[1] for w in weights[:-1])
         head.seed = None
+        head.device = "cpu"
         head.weights, head.biases = weights, biases
         return head
 
@@ -95,7 +117,10 @@ def _arrays(arrays, name):
         arrays = list(arrays)
     except TypeError as error:
         raise InputTypeError(f"head: {name} is no sequence of arrays") from error
-    return [np.array(real_array(a, f"head: {name}"), np.float32, order="C") for a in arrays]
+    return [
+        np.array(real_array(to_host(a, "head"), f"head: {name}"), np.float32, order="C")
+        for a in arrays
+    ]
 
 
 def _check_layers(weights, biases):
@@ -112,10 +137,15 @@ def _check_layers(weights, biases):
             raise InputError(f"head: NaN or infinity in layer {layer}")
 
 
-def layers(head, n_features):
-    """Weights and biases of any head-like object as the native code takes them."""
+def layers(head, n_features, place=None):
+    """Weights and biases of any head-like object as the native code takes them.
+
+    On the CPU arrays; on a GPU, that of ``place``, :class:`lead_fast.device.DeviceArray`.
+    """
     if isinstance(head, Head):
         weights, biases = head.weights, head.biases
+        if place is None and on_gpu(weights[0]):
+            weights, biases = _arrays(weights, "weights"), _arrays(biases, "biases")
     else:
         if not (hasattr(head, "weights") and hasattr(head, "biases")):
             raise InputTypeError(
@@ -128,4 +158,7 @@ def layers(head, n_features):
         raise InputError(
             f"head: takes {weights[0].shape[0]} features, but the features have {n_features}"
         )
+    if place is not None:
+        weights = [place.bring(w, "head") for w in weights]
+        biases = [place.bring(b, "head") for b in biases]
     return weights, biases

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .device import to_host
 from .errors import InputError, InputTypeError
 
 
@@ -19,6 +20,7 @@ class Labels:
     def __init__(self, classes, codes):
         self.classes = classes
         self.codes = np.ascontiguousarray(codes, dtype=np.int32)
+        self._on_device = {}
 
     @property
     def n(self):
@@ -30,6 +32,13 @@ class Labels:
         """Classes, K."""
         return len(self.classes)
 
+    def codes_on(self, place):
+        """The codes on a GPU, as the native code is told of them; copied there once."""
+        key = place.library.name, place.device
+        if key not in self._on_device:
+            self._on_device[key] = place.upload(self.codes)
+        return self._on_device[key].memory()
+
     def rows_by_class(self):
         """Row numbers of each class, ascending: list of K int64 arrays."""
         order = np.argsort(self.codes, kind="stable").astype(np.int64)
@@ -38,6 +47,7 @@ class Labels:
 
 
 def _plain(labels):
+    labels = to_host(labels, "labels")
     if type(labels).__module__.split(".")[0] == "torch":
         labels = labels.detach().cpu().numpy()
     if isinstance(labels, np.ma.MaskedArray):

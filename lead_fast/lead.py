@@ -7,7 +7,7 @@ import warnings
 import numpy as np
 
 from . import backend, svm
-from .errors import InputError, SaturationWarning, ScoreWarning
+from .errors import DeviceError, InputError, SaturationWarning, ScoreWarning
 from .features import as_features
 from .head import Head, check_hidden, layers
 from .labels import encode
@@ -77,6 +77,11 @@ class Lead:
         scale="unit", cross_fit=None, tol=1e-3, max_passes=1000, seed=0, head=None, device=None,
     ):  # fmt: skip
         self.device = backend.check_device(device)
+        if self.device != "cpu":
+            raise DeviceError(
+                f"device {device!r}: the SVM of 'lead' runs on the CPU only in this version; use "
+                "device='cpu' (class_rates, spectrum and evolved_score do run on the GPU)"
+            )
         self.labels = encode(labels)
         self.time = real("time", time, finite=False)
         self.hidden = check_hidden(hidden)
@@ -226,7 +231,8 @@ def lead(
     head : Head, optional
         Used instead of a random one; any object with ``weights`` and ``biases``.
     device : {None, "cpu"}
-        Where to compute.
+        Where to compute; in this version the SVM is missing on GPUs, see :func:`class_rates` and
+        :func:`evolved_score` for what runs there.
 
     Returns
     -------

@@ -3,6 +3,7 @@
 import numpy as np
 
 from . import backend
+from .device import on_gpu, resolve, split, to_host
 from .errors import InputError
 from .features import as_features, check_finite
 from .head import layers
@@ -45,17 +46,43 @@ def sample_rows(labels, n_samples=64, seed=0):
     return dict(zip(encoded.classes.tolist(), rows, strict=True))
 
 
-def _prepare(features, labels, head, n_samples, seed):
-    x = as_features(features)
+def _prepare(features, labels, head, n_samples, seed, device):
+    place = resolve(device, features)
+    if place is not None and on_gpu(features):
+        x = place.features(features)
+    else:  # with a place, the chosen rows alone are copied to it
+        x = as_features(to_host(features, "features"))
     encoded = encode(labels, n=x.shape[0], fewest=1)
     rows = choose_rows(encoded, integer("n_samples", n_samples, 1), check_seed(seed))
-    return x, encoded, rows, layers(head, x.shape[1])
+    return place, x, encoded, rows, layers(head, x.shape[1], place)
 
 
 def _explain(x):
     """Why a kernel came out as NaN or infinity."""
+    if on_gpu(x):
+        x = as_features(to_host(x, "features"))
     check_finite(x)
     raise InputError("features: so large that the kernel overflows float32; rescale them")
+
+
+def _on_device(place, x, rows, head, allow_tf32, want_kernels):
+    """Rates (K,) on the host, and the flat kernels on the GPU or None."""
+    weights, biases = head
+    sizes = [len(r) for r in rows]
+    chosen = np.concatenate(rows)
+    resident = x
+    if not on_gpu(x):
+        resident = place.upload(x.data[chosen], x.dtype)
+        chosen = np.arange(len(chosen))
+    phi = place.empty((sum(n * n for n in sizes),)) if want_kernels else None
+    rates, finite = backend.cuda().ntk(
+        resident.memory(), chosen, [0, *np.cumsum(sizes).tolist()],
+        [w.memory() for w in weights], [b.memory() for b in biases], bool(allow_tf32),
+        None if phi is None else phi.memory(), *place.where(),
+    )  # fmt: skip
+    if not finite:
+        _explain(x)
+    return rates, phi
 
 
 def rates_of_rows(x, rows, weights, biases):
@@ -69,7 +96,7 @@ def rates_of_rows(x, rows, weights, biases):
     return np.array([part.mean() for part in np.split(trace, ends[:-1])])
 
 
-def class_rates(features, labels, head, n_samples=64, seed=0):
+def class_rates(features, labels, head, n_samples=64, seed=0, device=None, allow_tf32=False):
     r"""Mean eigenvalue of each class's kernel, from its diagonal alone.
 
     The mean eigenvalue is the trace divided by S, so neither an S x S matrix nor an eigensolver is
@@ -85,11 +112,17 @@ def class_rates(features, labels, head, n_samples=64, seed=0):
         S, samples per class.
     seed : int
         Of the choice of samples.
+    device : {None, "cpu", "cuda", "cuda:N"}
+        By default where the features are. Of features on the CPU the chosen rows alone are copied
+        to a GPU.
+    allow_tf32 : bool
+        Let a GPU's products round their factors to TF32 (11 bits): faster, and off by about 1e-3.
+        Without effect on the CPU.
 
     Returns
     -------
     ndarray (K,) float64
-        In the order of the sorted classes.
+        In the order of the sorted classes; a NumPy array for any device.
 
     Notes
     -----
@@ -104,11 +137,13 @@ def class_rates(features, labels, head, n_samples=64, seed=0):
     >>> lead_fast.class_rates(x, [0, 0, 1, 1], head)  # (|x|^2 + 1) * 2
     array([4., 3.])
     """
-    x, _, rows, (weights, biases) = _prepare(features, labels, head, n_samples, seed)
-    return rates_of_rows(x, rows, weights, biases)
+    place, x, _, rows, head = _prepare(features, labels, head, n_samples, seed, device)
+    if place is not None:
+        return _on_device(place, x, rows, head, allow_tf32, False)[0]
+    return rates_of_rows(x, rows, *head)
 
 
-def class_kernels(features, labels, head, n_samples=64, seed=0):
+def class_kernels(features, labels, head, n_samples=64, seed=0, device=None, allow_tf32=False):
     r"""Pseudo neural tangent kernel among samples of each class.
 
     .. math:: \Phi_{uv} = \langle \nabla g(x_u), \nabla g(x_v) \rangle
@@ -128,11 +163,14 @@ def class_kernels(features, labels, head, n_samples=64, seed=0):
         S, samples per class; all of a class that has fewer.
     seed : int
         Of the choice of samples, see :func:`lead_fast.ntk.sample_rows`.
+    device, allow_tf32
+        As for :func:`class_rates`.
 
     Returns
     -------
     dict
-        ``{class: (S, S) float64}``; float32 products, summed over layers in float64.
+        ``{class: (S, S) float64}``; float32 products, summed over layers in float64. From a GPU
+        arrays on it, of the library that the features came from, or of CuPy.
 
     Raises
     ------
@@ -148,7 +186,18 @@ def class_kernels(features, labels, head, n_samples=64, seed=0):
     LEAD (CVPR 2024), section 3; the pseudo-NTK: Mohamadi, Bae, Sutherland, "A fast, well-founded
     approximation to the empirical neural tangent kernel" (ICML 2023).
     """
-    x, encoded, rows, (weights, biases) = _prepare(features, labels, head, n_samples, seed)
+    return kernels_and_rates(features, labels, head, n_samples, seed, device, allow_tf32)[0]
+
+
+def kernels_and_rates(features, labels, head, n_samples=64, seed=0, device=None, allow_tf32=False):
+    """Both :func:`class_kernels` and :func:`class_rates`, from one pass through the head."""
+    place, x, encoded, rows, head = _prepare(features, labels, head, n_samples, seed, device)
+    names = encoded.classes.tolist()
+    if place is not None:
+        rates, phi = _on_device(place, x, rows, head, allow_tf32, True)
+        kernels = split(phi.array, [len(r) for r in rows], square=True)
+        return dict(zip(names, kernels, strict=True)), rates
+    weights, biases = head
     begin = np.concatenate([[0], np.cumsum([len(r) for r in rows])]).tolist()
     with backend.one_blas_thread():
         kernels = backend.cpu().ntk_kernels(
@@ -156,4 +205,5 @@ def class_kernels(features, labels, head, n_samples=64, seed=0):
         )
     if not all(np.isfinite(kernel).all() for kernel in kernels):
         _explain(x)
-    return dict(zip(encoded.classes.tolist(), kernels, strict=True))
+    rates = np.array([np.diagonal(kernel).mean() for kernel in kernels])
+    return dict(zip(names, kernels, strict=True)), rates

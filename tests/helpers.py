@@ -1,11 +1,13 @@
 """What several test files share: data that looks like features, tolerances, comparators."""
 
 import contextlib
+import functools
 
 import numpy as np
 import threadpoolctl
 
 import lead_fast
+import lead_fast.backend
 
 FORMS = [(svm, hinge) for svm in ("ww", "ovr", "cs") for hinge in (1, 2)]
 
@@ -113,10 +115,14 @@ def plain_kernel(features, weights, biases, dtype=np.float32):
 # --------------------------------------------------------------------------------------------- GPU
 
 
+@functools.cache
 def gpu_missing():
-    """Why tests marked gpu cannot run here, or None."""
-    info = lead_fast.build_info()
-    return None if info["cuda"] else f"no CUDA: {info['cuda_reason']}"
+    """Why tests marked gpu cannot run here, or None. Starts CUDA's driver where there is one."""
+    try:
+        lead_fast.backend.device_number("cuda")
+    except lead_fast.errors.DeviceError as error:
+        return f"no CUDA: {error}"
+    return None
 
 
 # ------------------------------------------------------------------------------------------ errors

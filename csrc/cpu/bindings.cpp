@@ -16,6 +16,7 @@
 #include "../svm.h"
 #include "blas.h"
 #include "dispatch.h"
+#include "tridiagonal.h"
 
 namespace py = pybind11;
 using namespace lead_fast;
@@ -293,6 +294,18 @@ py::tuple eigh(const std::vector<Array>& matrices, bool want_vectors, int thread
     return py::make_tuple(failed, values, vectors);
 }
 
+Dense<double> by_team(const Array& matrix, int team) {
+    const char* op = "team_eigenvalues";
+    require(matrix.ndim() == 2 && team >= 1 && team <= 64, op, "one matrix and 1 to 64 threads");
+    const std::int64_t n = matrix.shape(0);
+    const double* a = checked<double>(matrix, {n, n}, op, "matrix");
+    Dense<double> out(n);
+    double* values = out.mutable_data();
+    py::gil_scoped_release release;
+    team_eigenvalues(a, n, team, values);
+    return out;
+}
+
 Dense<double> evolved(const Array& initial, const std::string& dtype, const Array& labels,
                       const Array& rates, double t, int threads) {
     const char* op = "evolve_logits";
@@ -419,6 +432,8 @@ PYBIND11_MODULE(_cpu, m) {
         out["openmp_threads"] = info.openmp_threads;
         out["cuda"] = info.cuda;
         out["cuda_reason"] = info.cuda_reason;
+        out["cuda_version"] = info.cuda_version;
+        out["cuda_architectures"] = info.cuda_architectures;
         return out;
     });
     m.def("max_threads", &max_threads);
@@ -430,6 +445,7 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("ntk_diagonal", &diagonal);
     m.def("ntk_kernels", &class_kernels);
     m.def("eigh_batched", &eigh);
+    m.def("team_eigenvalues", &by_team);
     m.def("evolve_logits", &evolved);
     m.def("evolved_score_distribution", &score_distribution);
     m.def("evolved_score_label", &score_label);

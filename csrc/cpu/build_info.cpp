@@ -3,6 +3,8 @@
 #include <omp.h>
 #include <pthread.h>
 
+#include <sstream>
+
 #include "build_config.h"
 #include "dispatch.h"
 
@@ -52,6 +54,9 @@ BuildInfo build_info() {
     info.processor_features = processor_features();
     info.cuda = LEAD_FAST_WITH_CUDA != 0;
     info.cuda_reason = LEAD_FAST_CUDA_STATUS;
+    info.cuda_version = LEAD_FAST_CUDA_VERSION;
+    std::istringstream targets(LEAD_FAST_CUDA_TARGETS);
+    for (std::string target; targets >> target;) info.cuda_architectures.push_back(target);
     info.openmp_version = _OPENMP;
     info.openmp_threads = max_threads();
     return info;

@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Builds for the GPU that is here, tests, sanitizes, measures, inside nine minutes; needs no network.
+#
+#   bash bench/gpu.sh            # results in bench/results, or in $OUT
+#
+# Needs on PATH (or in $PYTHON): Python with torch, CuPy, pybind11, pytest-benchmark and this package's
+# dependencies; CMake; nvcc with cuBLAS and cuSOLVER, of a toolkit or of the wheels. Prints a short table
+# last. Exit status 0 when every step passed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+python=${PYTHON:-python3}
+out=${OUT:-bench/results}
+budget=${BUDGET:-530}  # seconds in all
+mkdir -p "$out"
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" LEAD_FAST_REQUIRE_GPU=1
+started=$SECONDS
+rows=()
+failed=0
+
+# step NAME LIMIT COMMAND...: runs it with what is left of the budget, notes how it ended.
+step() {
+  local name=$1 limit=$2 left=$((budget - (SECONDS - started))) begun=$SECONDS status
+  shift 2
+  if ((left < 5)); then
+    rows+=("$(printf '%-12s %5s s  not run: the time was over' "$name" 0)")
+    failed=1
+    return 1
+  fi
+  ((limit > left)) && limit=$left
+  printf '\n== %s\n' "$name"
+  timeout "$limit" "$@" >"$out/$name.log" 2>&1
+  status=$?
+  tail -n "${TAIL:-4}" "$out/$name.log"
+  if ((status == 0)); then
+    rows+=("$(printf '%-12s %5s s  passed' "$name" $((SECONDS - begun)))")
+  else
+    rows+=("$(printf '%-12s %5s s  FAILED, status %s (124: out of time); see %s.log' \
+      "$name" $((SECONDS - begun)) "$status" "$name")")
+    failed=1
+  fi
+  return "$status"
+}
+
+table() {
+  printf '\n== results (%s s in all)\n' $((SECONDS - started))
+  printf '%s\n' "${rows[@]}"
+  if [[ -s $out/gpu.json ]]; then "$python" bench/gpu_table.py "$out/gpu.json"; fi
+}
+
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
+export LEAD_FAST_CUDA=ON CMAKE_ARGS="${CMAKE_ARGS:-} -DCMAKE_CUDA_ARCHITECTURES=native"
+if ! step build 180 "$python" setup.py build_ext --inplace; then
+  TAIL=60 tail -n 60 "$out/build.log"
+  table
+  exit 1
+fi
+TAIL=30 step tests 240 "$python" -m pytest -q -m gpu tests --durations=5
+step bench 150 "$python" -m pytest -q bench -m gpu --benchmark-json="$out/gpu.json"
+if command -v compute-sanitizer >/dev/null; then
+  for tool in memcheck racecheck initcheck; do
+    step "$tool" 80 compute-sanitizer --tool "$tool" --error-exitcode 9 \
+      "$python" bench/sanitize.py
+  done
+else
+  rows+=('sanitizer    not run: there is no compute-sanitizer on PATH')
+fi
+table
+exit "$failed"

@@ -1,0 +1,289 @@
+// Python bindings: check what the caller says of its arrays, release the GIL, call.
+//
+// An array on a device comes as the tuple (address, dtype name, shape, bytes between rows) that
+// lead_fast/device.py makes; nothing here keeps it alive beyond the call. Every operation ends with
+// its stream at rest, unless said otherwise.
+
+#include <pybind11/numpy.h>
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include <string>
+#include <vector>
+
+#include "eigh.h"
+#include "evolve.h"
+#include "head.h"
+#include "ntk.h"
+#include "runtime.h"
+
+namespace py = pybind11;
+using namespace lead_fast;
+
+namespace {
+
+using Array = py::array;
+template <class T>
+using Dense = py::array_t<T, py::array::c_style>;
+
+void require(bool condition, const char* operation, const std::string& what) {
+    if (!condition) throw std::invalid_argument(std::string(operation) + ": " + what);
+}
+
+// What Python says of an array on a device.
+struct Memory {
+    std::uintptr_t address;
+    std::string dtype;
+    std::vector<std::int64_t> shape;
+    std::int64_t row_bytes;
+};
+
+Memory memory_of(const py::object& object) {
+    const py::tuple given = object.cast<py::tuple>();
+    return Memory{given[0].cast<std::uintptr_t>(), given[1].cast<std::string>(),
+                  given[2].cast<std::vector<std::int64_t>>(), given[3].cast<std::int64_t>()};
+}
+
+DType dtype_of(const std::string& name, const char* operation) {
+    if (name == "float32") return DType::float32;
+    if (name == "float16") return DType::float16;
+    if (name == "bfloat16") return DType::bfloat16;
+    require(name == "float64", operation, "unknown dtype " + name);
+    return DType::float64;
+}
+
+FeatureMatrix features(const py::object& object, const char* operation) {
+    const Memory m = memory_of(object);
+    require(m.shape.size() == 2, operation, "features must have 2 dimensions");
+    require(m.address != 0 || m.shape[0] * m.shape[1] == 0, operation, "features have no address");
+    return FeatureMatrix{reinterpret_cast<const void*>(m.address), dtype_of(m.dtype, operation),
+                         m.shape[0], m.shape[1], m.row_bytes};
+}
+
+template <class T>
+T* checked(const py::object& object, const char* dtype, std::initializer_list<std::int64_t> shape,
+           const char* operation, const char* name) {
+    const Memory m = memory_of(object);
+    require(m.dtype == dtype, operation, std::string(name) + " must be " + dtype);
+    require(m.shape == std::vector<std::int64_t>(shape), operation,
+            std::string(name) + " has another shape than expected");
+    if (shape.size() == 2) {
+        require(m.row_bytes == m.shape[1] * static_cast<std::int64_t>(sizeof(T)), operation,
+                std::string(name) + " must be C-contiguous");
+    }
+    return reinterpret_cast<T*>(m.address);
+}
+
+template <class T>
+const T* host(const Array& a, std::int64_t count, const char* operation, const char* name) {
+    require(py::isinstance<Dense<T>>(a) && a.size() == count, operation,
+            std::string(name) + " must be C-contiguous, of its dtype, with " +
+                std::to_string(count) + " numbers");
+    return static_cast<const T*>(a.data());
+}
+
+py::dict build_info() {
+    py::dict out;
+    out["cuda_version"] = LEAD_FAST_CUDA_VERSION;
+    out["cuda_architectures"] = LEAD_FAST_CUDA_ARCHITECTURES;
+    int major = 0, minor = 0, patch = 0;
+    cusolverGetProperty(MAJOR_VERSION, &major);
+    cusolverGetProperty(MINOR_VERSION, &minor);
+    cusolverGetProperty(PATCH_LEVEL, &patch);
+    out["cusolver"] =
+        std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
+    cublasGetProperty(MAJOR_VERSION, &major);
+    cublasGetProperty(MINOR_VERSION, &minor);
+    cublasGetProperty(PATCH_LEVEL, &patch);
+    out["cublas"] =
+        std::to_string(major) + "." + std::to_string(minor) + "." + std::to_string(patch);
+    return out;
+}
+
+py::dict device_info(int device) {
+    const cuda::Call call(device, 0);
+    cudaDeviceProp properties;
+    LEAD_FAST_CHECK(cudaGetDeviceProperties(&properties, device));
+    int driver = 0;
+    LEAD_FAST_CHECK(cudaDriverGetVersion(&driver));
+    py::dict out;
+    out["name"] = std::string(properties.name);
+    out["compute_capability"] =
+        std::to_string(properties.major) + "." + std::to_string(properties.minor);
+    out["processors"] = properties.multiProcessorCount;
+    out["memory_bytes"] = properties.totalGlobalMem;
+    out["l2_bytes"] = properties.l2CacheSize;
+    out["driver_cuda"] = std::to_string(driver / 1000) + "." + std::to_string(driver % 1000 / 10);
+    out["own_eigh_limit"] = cuda::own_limit(call.facts());
+    return out;
+}
+
+// Does not wait for the stream.
+void head_weights(const py::object& weights, std::uint64_t seed, std::uint32_t layer, float scale,
+                  int device, std::uintptr_t stream) {
+    const Memory m = memory_of(weights);
+    require(m.shape.size() == 2, "head_weights", "weights must have 2 dimensions");
+    float* w =
+        checked<float>(weights, "float32", {m.shape[0], m.shape[1]}, "head_weights", "weights");
+    py::gil_scoped_release release;
+    const cuda::Call call(device, stream);
+    cuda::head_weights(call, seed, layer, m.shape[0] * m.shape[1], scale, w);
+}
+
+py::tuple ntk(const py::object& x, const Array& rows, const std::vector<std::int64_t>& class_begin,
+              const std::vector<py::object>& weights, const std::vector<py::object>& biases,
+              bool allow_tf32, const py::object& phi, int device, std::uintptr_t stream) {
+    const char* op = "ntk";
+    const FeatureMatrix m = features(x, op);
+    const std::int64_t n = rows.size();
+    const std::int64_t* r = host<std::int64_t>(rows, n, op, "rows");
+    for (std::int64_t i = 0; i < n; ++i) {
+        require(r[i] >= 0 && r[i] < m.n, op, "a row number is out of range");
+    }
+    require(!class_begin.empty() && class_begin.front() == 0 && class_begin.back() == n, op,
+            "class_begin does not cover the rows");
+    std::int64_t cells = 0;
+    for (std::size_t c = 0; c + 1 < class_begin.size(); ++c) {
+        const std::int64_t size = class_begin[c + 1] - class_begin[c];
+        require(size > 0, op, "a class has no rows");
+        cells += size * size;
+    }
+    require(!weights.empty() && weights.size() == biases.size(), op,
+            "a head needs as many biases as weights");
+    std::vector<std::int64_t> widths = {m.d};
+    std::vector<const float*> w, b;
+    for (std::size_t l = 0; l < weights.size(); ++l) {
+        const Memory shape = memory_of(weights[l]);
+        require(shape.shape.size() == 2, op, "weights must have 2 dimensions");
+        const std::int64_t out = shape.shape[1];
+        w.push_back(
+            checked<const float>(weights[l], "float32", {widths.back(), out}, op, "weights"));
+        b.push_back(checked<const float>(biases[l], "float32", {out}, op, "biases"));
+        widths.push_back(out);
+    }
+    double* kernels = phi.is_none() ? nullptr : checked<double>(phi, "float64", {cells}, op, "phi");
+    Dense<double> rates(static_cast<py::ssize_t>(class_begin.size()) - 1);
+    double* out = rates.mutable_data();
+    bool finite = false;
+    {
+        py::gil_scoped_release release;
+        const cuda::Call call(device, stream);
+        const cuda::DeviceHead head{static_cast<int>(w.size()), widths.data(), w.data(), b.data()};
+        finite = cuda::ntk(call, m, r, class_begin.data(), static_cast<int>(class_begin.size()) - 1,
+                           head, allow_tf32, out, kernels);
+    }
+    return py::make_tuple(rates, finite);
+}
+
+Dense<int> eigh(const Array& addresses, const std::string& dtype, const Array& sizes, bool own,
+                const py::object& values, const py::object& vectors, int device,
+                std::uintptr_t stream) {
+    const char* op = "eigh_batched";
+    const std::int64_t count = addresses.size();
+    const auto* pointers = host<std::uint64_t>(addresses, count, op, "addresses");
+    const std::int64_t* n = host<std::int64_t>(sizes, count, op, "sizes");
+    require(dtype == "float32" || dtype == "float64", op, "matrices must be float32 or float64");
+    std::int64_t numbers = 0, cells = 0;
+    std::vector<const void*> matrices;
+    for (std::int64_t i = 0; i < count; ++i) {
+        require(n[i] > 0 && n[i] < 32768, op, "a matrix must have from 1 to 32767 rows");
+        require(i == 0 || n[i] >= n[i - 1], op, "sizes must ascend");
+        numbers += n[i];
+        cells += n[i] * n[i];
+        matrices.push_back(reinterpret_cast<const void*>(pointers[i]));
+    }
+    double* w = checked<double>(values, "float64", {numbers}, op, "values");
+    double* v =
+        vectors.is_none() ? nullptr : checked<double>(vectors, "float64", {cells}, op, "vectors");
+    Dense<int> flags(count);
+    int* out = flags.mutable_data();
+    py::gil_scoped_release release;
+    const cuda::Call call(device, stream);
+    cuda::eigh_batched(call, matrices.data(), dtype_of(dtype, op), n, count, own, w, v, out);
+    return flags;
+}
+
+py::tuple found(const cuda::Findings& f) {
+    return py::make_tuple(f.non_finite, f.first_non_finite, f.outside, f.first_outside);
+}
+
+py::tuple evolved(const py::object& initial, const py::object& labels, const Array& rates, double t,
+                  const py::object& out, int device, std::uintptr_t stream) {
+    const char* op = "evolve_logits";
+    const FeatureMatrix p = features(initial, op);
+    const auto* y = checked<const std::int32_t>(labels, "int32", {p.n}, op, "labels");
+    const double* rate = host<double>(rates, p.d, op, "rates");
+    double* e = checked<double>(out, "float64", {p.n, p.d}, op, "evolved");
+    cuda::Findings f;
+    {
+        py::gil_scoped_release release;
+        const cuda::Call call(device, stream);
+        f = cuda::evolve_logits(call, p, y, rate, t, e);
+    }
+    return found(f);
+}
+
+py::tuple score(bool logits, bool only_label, const py::object& initial, const py::object& labels,
+                const Array& rates, const Array& t, int device, std::uintptr_t stream) {
+    const char* op = logits ? "evolved_score_logits" : "evolved_score_distribution";
+    const FeatureMatrix p = features(initial, op);
+    require(p.n > 0, op, "no rows");
+    require(p.d <= 0x7fffffff && rates.size() <= 0x7fffffff, op, "too many classes");
+    require(!only_label || p.d == 1, op, "the label's numbers must be one column");
+    const auto* y = checked<const std::int32_t>(labels, "int32", {p.n}, op, "labels");
+    const std::int64_t classes = only_label ? rates.size() : p.d;
+    const double* rate = host<double>(rates, classes, op, "rates");
+    const double* time = host<double>(t, t.size(), op, "times");
+    const int times = static_cast<int>(t.size());
+    Dense<double> out(times);
+    double* s = out.mutable_data();
+    cuda::Findings f;
+    {
+        py::gil_scoped_release release;
+        const cuda::Call call(device, stream);
+        f = logits ? cuda::evolved_score_logits(call, p, y, rate, time, times, s)
+                   : cuda::evolved_score_distribution(call, p, only_label, y, rate,
+                                                      static_cast<int>(classes), time, times, s);
+    }
+    return py::make_tuple(out, found(f));
+}
+
+void translate(std::exception_ptr pointer) {
+    try {
+        if (pointer) std::rethrow_exception(pointer);
+    } catch (const cuda::Error& error) {
+        if (error.out_of_memory) {
+            PyErr_SetString(PyExc_MemoryError, error.what());
+            return;
+        }
+        const py::object kind = py::module_::import("lead_fast.errors").attr("DeviceError");
+        PyErr_SetString(kind.ptr(), error.what());
+    }
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_cuda, m) {
+    m.doc() = "The CUDA core of lead_fast; use it through the package.";
+    py::register_local_exception_translator(&translate);
+    m.def("build_info", &build_info);
+    m.def("device_count", &cuda::device_count);
+    m.def("current_device", &cuda::current_device);
+    m.def("device_info", &device_info);
+    m.def("forked_after_use", &cuda::forked_after_use);
+    m.def("release", &cuda::release, py::call_guard<py::gil_scoped_release>());
+    m.def("usage", [] {
+        const cuda::Usage u = cuda::usage();
+        py::dict out;
+        out["handles_made"] = u.handles_made;
+        out["handles_idle"] = u.handles_idle;
+        out["reserved"] = u.reserved;
+        out["used"] = u.used;
+        return out;
+    });
+    m.def("head_weights", &head_weights);
+    m.def("ntk", &ntk);
+    m.def("eigh_batched", &eigh);
+    m.def("evolve_logits", &evolved);
+    m.def("evolved_score", &score);
+}
