@@ -11,7 +11,25 @@ import importlib
 
 from ..errors import InputError, InputTypeError
 
-_HOME = {"lead": ("lead", "Lead")}
+_HOME = {
+    "lead": ("lead", "Lead"),
+    "logme": ("logme", "LogME"),
+    "parc": ("parc", "PARC"),
+    "nleep": ("nleep", "NLEEP"),
+    "pactran": ("pactran", "PACTran"),
+    "sfda": ("sfda", "SFDA"),
+    "gbc": ("gbc", "GBC"),
+    "etran": ("etran", "ETran"),
+    "ped": ("ped", "PED"),
+    "hscore": ("hscore", "HScore"),
+    "hscore_regularized": ("hscore", "HScoreRegularized"),
+    "leep": ("leep", "LEEP"),
+    "nce": ("nce", "NCE"),
+    "transrate": ("transrate", "TransRate"),
+    "knn": ("knn", "KNN"),
+    "rsa": ("rsa", "RSA"),
+    "dds": ("dds", "DDS"),
+}
 
 
 def names():

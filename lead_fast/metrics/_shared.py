@@ -1,0 +1,199 @@
+"""Work on one model's features that several metrics need, each part computed once when asked for.
+
+Products with the features run in the metric's ``dtype`` over blocks of rows, whose results are
+added in float64: the only float32 rounding is that within a block, and a copy of the features is
+never needed beside a block. Everything (D, D) or (K, D) is float64.
+"""
+
+from functools import cached_property
+
+import numpy as np
+
+from .. import backend
+from ..errors import InputError
+from ..features import as_features, check_finite
+from ._base import MultiLabels
+from ._linalg import mirror, outer_sum
+
+_BLOCK_BYTES = 1 << 25  # of a block of rows: stays in a last-level cache, long enough for a GEMM
+
+
+class Shared:
+    """One model's features, and what metrics derive from them.
+
+    Parameters
+    ----------
+    features : array-like (N, D)
+        See :func:`lead_fast.features.as_features`; neither copied nor changed.
+    labels : Labels or MultiLabels
+        Of N samples.
+    dtype : {float32, float64}
+        Of the blocks handed out and of the products of (N, D) with anything.
+
+    Attributes
+    ----------
+    n, d, k : int
+        Samples, width, classes.
+    labels : Labels or MultiLabels
+    dtype : dtype
+
+    Raises
+    ------
+    InputError
+        Another number of samples; a NaN or an infinity; squares that overflow.
+
+    Notes
+    -----
+    Arrays handed out are shared: callers must not write to them. The derived arrays, with their
+    cost in operations beside reading the features: `mean`, `variance` N D; `class_sums` N D
+    (N D K multi-label); `within`, `total`, `gram` N D^2 together, once, and D^2 K.
+    """
+
+    def __init__(self, features, labels, dtype=np.float32):
+        self.features = as_features(features)
+        self.dtype = np.dtype(dtype)
+        self.labels = labels
+        self.n, self.d = self.features.shape
+        self.k = labels.n_classes
+        if labels.n != self.n:
+            raise InputError(f"labels: {labels.n} labels for {self.n} samples")
+        found = backend.cpu().column_statistics(
+            self.features.data, self.features.dtype, None, backend.threads()
+        )
+        check_finite(self.features, found=found)
+        self.mean, self.variance = found["mean"], found["variance"]  # (D,) float64, biased
+        limit = np.finfo(self.dtype).max / (4.0 * self.n)
+        if not ((self.variance + self.mean**2).sum() < limit):
+            raise InputError("features: so large that their squares overflow; rescale them")
+        self._memo = {}
+
+    # ------------------------------------------------------------------------------------ features
+
+    @cached_property
+    def x(self):
+        """Features (N, D) in `dtype`, rows contiguous; the caller's own memory where it can be."""
+        return np.ascontiguousarray(self.features.to_float(), dtype=self.dtype)
+
+    def block_rows(self, bytes_per_row=None):
+        """Rows per block: a block takes some 32 MB, and is not so small that products are slow."""
+        per_row = bytes_per_row or self.d * self.dtype.itemsize
+        return min(self.n, max(256, min(4096, _BLOCK_BYTES // per_row)))
+
+    def blocks(self, rows=None):
+        """Go through the features in blocks.
+
+        Parameters
+        ----------
+        rows : ndarray (M,) int, optional
+            Which rows and in which order; by default all.
+
+        Yields
+        ------
+        place : slice
+            Which of the rows (of `rows`, if given) the block holds.
+        block : ndarray (B, D) in `dtype`, rows contiguous
+            Not to be written to: it may be the caller's memory.
+        """
+        source = self.features
+        count = self.n if rows is None else len(rows)
+        step = self.block_rows()
+        for start in range(0, count, step):
+            place = slice(start, min(start + step, count))
+            part = type(source)(source.data[place if rows is None else rows[place]], source.dtype)
+            yield place, np.ascontiguousarray(part.to_float(), dtype=self.dtype)
+
+    # ------------------------------------------------------------------------------------- classes
+
+    @property
+    def multi_label(self):
+        """Whether samples have several labels."""
+        return isinstance(self.labels, MultiLabels)
+
+    @property
+    def codes(self):
+        """Class number of each sample, (N,) int32; one label per sample only."""
+        return self.labels.codes
+
+    @cached_property
+    def counts(self):
+        """Samples of each class, (K,) float64."""
+        if self.multi_label:
+            return self.labels.matrix.sum(axis=0)
+        return np.bincount(self.codes, minlength=self.k).astype(np.float64)
+
+    @cached_property
+    def class_sums(self):
+        """Sum of the features of each class, (K, D) float64."""
+        sums = np.zeros((self.k, self.d))
+        for place, block in self.blocks():
+            if self.multi_label:
+                sums += self.labels.matrix[place].astype(self.dtype).T @ block
+                continue
+            codes = self.codes[place]
+            if self.k <= 64:
+                hot = np.zeros((self.k, len(codes)), self.dtype)
+                hot[codes, np.arange(len(codes))] = 1
+                sums += hot @ block
+                continue
+            order = np.argsort(codes, kind="stable")
+            present, first = np.unique(codes[order], return_index=True)
+            sums[present] += np.add.reduceat(block[order], first, axis=0)
+        return sums
+
+    @cached_property
+    def class_means(self):
+        """Mean of the features of each class, (K, D) float64; 0 for a class without samples."""
+        return self.class_sums / np.maximum(self.counts, 1.0)[:, None]
+
+    # ------------------------------------------------------------------------------------- moments
+
+    @cached_property
+    def within(self):
+        """Sum of outer products about the class means, (D, D) float64, not divided by N.
+
+        Rows are centred before they are multiplied, so nothing cancels.
+        """
+        means = self.class_means.astype(self.dtype)
+        total = None
+        for place, block in self.blocks():
+            total = outer_sum(block - means[self.codes[place]], total)
+        return self._frozen(mirror(total))
+
+    @cached_property
+    def total(self):
+        """Sum of outer products about the mean, (D, D) float64: within and between classes."""
+        if self.multi_label:
+            mean = self.mean.astype(self.dtype)
+            total = None
+            for _, block in self.blocks():
+                total = outer_sum(block - mean, total)
+            return self._frozen(mirror(total))
+        spread = np.sqrt(self.counts)[:, None] * (self.class_means - self.mean)
+        return self._frozen(self.within + spread.T @ spread)
+
+    @cached_property
+    def gram(self):
+        """Sum of outer products as they are, ``X^T X``, (D, D) float64."""
+        return self._frozen(self.total + self.n * np.outer(self.mean, self.mean))
+
+    @cached_property
+    def sample_gram(self):
+        """Inner products of the samples, ``X X^T``, (N, N) float64; for N not above D."""
+        columns = np.ascontiguousarray(self.x.T)
+        total, step = None, max(256, _BLOCK_BYTES // (self.n * self.dtype.itemsize))
+        for start in range(0, self.d, step):
+            total = outer_sum(columns[start : start + step], total)
+        return self._frozen(mirror(total))
+
+    # ---------------------------------------------------------------------------------------- memo
+
+    def once(self, key, compute):
+        """The value stored under `key`, computed at the first call: for what two metrics share."""
+        if key not in self._memo:
+            self._memo[key] = compute()
+        return self._memo[key]
+
+    @staticmethod
+    def _frozen(array):
+        array.flags.writeable = False
+        return array
