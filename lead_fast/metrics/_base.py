@@ -112,6 +112,8 @@ class Metric:
     needs : tuple of str
         Options without which there is no score; ``metric="all"`` leaves such a metric out where
         they are not given.
+    order : int
+        Metrics of lower order are computed first, those whose work the others can use.
     over_zoo : bool
         Whether scores exist only beside those of other models. Such a class has
         ``parts(shared) -> tuple of float`` for one model and
@@ -124,6 +126,7 @@ class Metric:
     per_model: ClassVar[dict] = {}
     reference_model = False
     needs = ()
+    order = 0
     over_zoo = False
 
     def __init__(self, labels, device=None, dtype="float32"):

@@ -41,7 +41,7 @@ class KNN(Metric):
     Examples
     --------
     >>> import lead_fast
-    >>> lead_fast.score([[0.0], [0.1], [1.0], [1.1], [0.2]], [0, 0, 1, 1, 1], "knn")
+    >>> lead_fast.score([[0.0], [0.1], [1.0], [1.1], [0.25]], [0, 0, 1, 1, 1], "knn")
     0.8
     """
 

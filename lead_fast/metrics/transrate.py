@@ -53,6 +53,7 @@ class TransRate(Metric):
     """
 
     name = "transrate"
+    order = -1  # the scatter of all samples comes with those of the classes
 
     def __init__(self, labels, *, eps=1e-4, weighted=False, dtype="float32", device=None):
         super().__init__(labels, device, dtype)
