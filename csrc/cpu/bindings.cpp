@@ -14,41 +14,14 @@
 #include "../head.h"
 #include "../ntk.h"
 #include "../svm.h"
+#include "bindings_metrics.h"
 #include "blas.h"
+#include "checks.h"
 #include "dispatch.h"
 
-namespace py = pybind11;
 using namespace lead_fast;
 
 namespace {
-
-using Array = py::array;
-template <class T>
-using Dense = py::array_t<T, py::array::c_style>;
-
-void require(bool condition, const char* operation, const std::string& what) {
-    if (!condition) throw std::invalid_argument(std::string(operation) + ": " + what);
-}
-
-std::string shape_text(const Array& a) {
-    std::string text = "(";
-    for (py::ssize_t i = 0; i < a.ndim(); ++i) text += (i ? ", " : "") + std::to_string(a.shape(i));
-    return text + ")";
-}
-
-template <class T>
-const T* checked(const Array& a, std::initializer_list<std::int64_t> shape, const char* operation,
-                 const char* name) {
-    require(py::isinstance<Dense<T>>(a), operation,
-            std::string(name) + " must be C-contiguous of dtype " +
-                std::string(py::str(py::dtype::of<T>())) + ", not " +
-                std::string(py::str(a.dtype())));
-    bool fits = a.ndim() == static_cast<py::ssize_t>(shape.size());
-    std::size_t i = 0;
-    for (std::int64_t size : shape) fits = fits && a.shape(i++) == size;
-    require(fits, operation, std::string(name) + " has shape " + shape_text(a));
-    return static_cast<const T*>(a.data());
-}
 
 // dtype: one of the names of lead_fast.features.Features; bfloat16 comes as uint16.
 FeatureMatrix features(const Array& a, const std::string& dtype, const char* operation) {
@@ -435,4 +408,5 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("evolved_score_label", &score_label);
     m.def("evolved_score_logits", &score_logits);
     m.def("evolve_spectral", &spectral);
+    bind_metrics(m);
 }
