@@ -60,7 +60,7 @@ def mirror(upper):
     return upper
 
 
-def cholesky(a):
+def cholesky_upper(a):
     """Upper factor U of ``a = U^T U``, or None if rounding has made `a` indefinite.
 
     Parameters
@@ -83,6 +83,38 @@ def cholesky(a):
     return factor if info == 0 else None
 
 
+def cholesky(a, overwrite=False):
+    """Lower factor L of ``a = L L^T`` (garbage above the diagonal), or None if there is none.
+
+    Parameters
+    ----------
+    a : array (D, D) float32 or float64, symmetric, full storage
+    overwrite : bool
+        Whether `a` may be overwritten.
+    """
+    xp = namespace(a)
+    if xp is not np:
+        factor = xp.linalg.cholesky(a)
+        return factor if bool(xp.isfinite(factor).all()) else None
+    from scipy.linalg import lapack
+
+    potrf = lapack.spotrf if a.dtype == np.float32 else lapack.dpotrf
+    # Symmetric: the transpose of a C-ordered array is the same matrix in Fortran order.
+    factor, info = potrf(
+        a if a.flags.f_contiguous else a.T, lower=1, clean=0, overwrite_a=int(overwrite)
+    )
+    return factor if info == 0 else None
+
+
+def solve_lower(factor, b):
+    """``L^-1 b`` for the lower triangle of `factor`."""
+    if namespace(factor) is np:
+        from scipy.linalg import solve_triangular
+    else:
+        from cupyx.scipy.linalg import solve_triangular
+    return solve_triangular(factor, b, lower=True, check_finite=False)
+
+
 def solve_transposed(factor, b):
     """``U^-T b`` for the upper triangle U of `factor`."""
     if namespace(factor) is np:
@@ -93,8 +125,8 @@ def solve_transposed(factor, b):
 
 
 def log_determinant(a):
-    """Logarithm of the determinant of a positive definite array; see :func:`cholesky`."""
-    factor = cholesky(a)
+    """Logarithm of the determinant of a positive definite array; see :func:`cholesky_upper`."""
+    factor = cholesky_upper(a)
     if factor is None:
         raise np.linalg.LinAlgError("not positive definite")
     return 2.0 * float(namespace(factor).log(factor.diagonal()).sum())

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._base import Metric, is_multi_label, warn_saturated
-from ._linalg import cholesky, eigh, solve_transposed
+from ._linalg import cholesky_upper, eigh, solve_transposed
 
 # The smallest pivot of the correlation matrix at which a Cholesky factor is used: below, a column
 # is a combination of others but for this share of its variance, which products have to resolve.
@@ -101,7 +101,7 @@ def _in_feature_space(shared):
     size, spread = size[kept], spread[:, kept]
     if kept.size == 0:
         return 0.0
-    factor = cholesky(np.asfortranarray(scatter / size / size[:, None]))
+    factor = cholesky_upper(np.asfortranarray(scatter / size / size[:, None]))
     if factor is not None and factor.diagonal().min() ** 2 > _PIVOT[shared.dtype]:
         return float((solve_transposed(factor, (spread / size).T) ** 2).sum())
     if shared.dtype == np.float32:
@@ -171,7 +171,7 @@ class HScoreRegularized(Metric):
         covariance *= (1.0 - alpha) / n
         covariance.flat[:: d + 1] += alpha * level
         spread = between(shared)
-        factor = cholesky(covariance)
+        factor = cholesky_upper(covariance)
         if factor is None:  # no shrinkage, and a singular covariance
             values, vectors = eigh((1.0 - alpha) / n * scatter + alpha * level * np.eye(d))
             kept = values > len(values) * np.finfo(shared.dtype).eps * values[-1]
