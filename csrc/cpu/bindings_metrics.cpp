@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../pairs.h"
+#include "../softmax.h"
 #include "checks.h"
 
 namespace lead_fast {
@@ -160,6 +161,30 @@ Dense<double> one_hot(int k) {
     return out;
 }
 
+py::tuple softmax(const Array& x, const std::string& dtype, const Array& labels,
+                  const Array& centre, const Array& inverse_scale, const Array& weights,
+                  const Array& bias, bool exact, bool want_curvature, int threads) {
+    const char* op = "softmax_pass";
+    const FeatureMatrix m = features(x, dtype, op);
+    require(bias.ndim() == 1 && m.n > 0 && m.d > 0, op, "no features, or bias is not a vector");
+    const int classes = static_cast<int>(bias.size());
+    const std::int32_t* y = class_numbers(labels, m.n, classes, op);
+    const ColumnMap map{checked<double>(centre, {m.d}, op, "centre"),
+                        checked<double>(inverse_scale, {m.d}, op, "inverse_scale")};
+    const double* w = checked<double>(weights, {classes, m.d}, op, "weights");
+    const double* b = checked<double>(bias, {classes}, op, "bias");
+    Dense<double> gradient({static_cast<py::ssize_t>(classes), static_cast<py::ssize_t>(m.d)});
+    Dense<double> bias_gradient(classes);
+    double* g = gradient.mutable_data();
+    double* gb = bias_gradient.mutable_data();
+    SoftmaxPass out;
+    {
+        py::gil_scoped_release release;
+        out = softmax_pass(m, map, y, classes, w, b, exact, want_curvature, threads, g, gb);
+    }
+    return py::make_tuple(out.loss, gradient, bias_gradient, out.curvature);
+}
+
 }  // namespace
 
 void bind_metrics(py::module_& m) {
@@ -168,6 +193,7 @@ void bind_metrics(py::module_& m) {
     m.def("pair_ranks", &ranks);
     m.def("pair_types", &types);
     m.def("one_hot_products", &one_hot);
+    m.def("softmax_pass", &softmax);
 }
 
 }  // namespace lead_fast

@@ -1,4 +1,4 @@
-"""PARC: do samples that are far apart have labels that are far apart?"""
+"""PARC: whether samples that are far apart have labels that are far apart."""
 
 import numpy as np
 
