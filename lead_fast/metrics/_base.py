@@ -7,6 +7,7 @@ depends on the labels alone, and its ``evaluate(shared, **inputs)`` turns one mo
 
 import math
 import warnings
+from typing import ClassVar
 
 import numpy as np
 
@@ -105,6 +106,14 @@ class Metric:
         (``MODEL_DATASET_output.npy``, ``MODEL/preds.npy``) or ``"reference"``
         (``MODEL_REFERENCE_feature.npy`` of the data set that ``reference=`` names). They may be
         given to the constructor for one model, and to each call.
+    reference_model : bool
+        Whether the option ``reference`` is the features (N, D') of another model on the same
+        samples, the same for all models; a zoo takes it from the model of that name.
+    needs : tuple of str
+        Options without which there is no score; ``metric="all"`` leaves such a metric out where
+        they are not given.
+    order : int
+        Metrics of lower order are computed first, those whose work the others can use.
     over_zoo : bool
         Whether scores exist only beside those of other models. Such a class has
         ``parts(shared) -> tuple of float`` for one model and
@@ -114,7 +123,10 @@ class Metric:
     name = ""
     upper_bound = None
     multi_label = False
-    per_model = {}
+    per_model: ClassVar[dict] = {}
+    reference_model = False
+    needs = ()
+    order = 0
     over_zoo = False
 
     def __init__(self, labels, device=None, dtype="float32"):

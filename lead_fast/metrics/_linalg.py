@@ -60,8 +60,38 @@ def mirror(upper):
     return upper
 
 
+def cholesky_upper(a):
+    """Upper factor U of ``a = U^T U``, or None if rounding has made `a` indefinite.
+
+    Parameters
+    ----------
+    a : array (D, D) float64
+        Only its upper triangle is read. Overwritten on the CPU if in Fortran order.
+
+    Returns
+    -------
+    array (D, D) or None
+        Anything below the diagonal.
+    """
+    xp = namespace(a)
+    if xp is not np:
+        factor = xp.linalg.cholesky(mirror(a)).T
+        return factor if bool(xp.isfinite(factor).all()) else None
+    from scipy.linalg import lapack
+
+    factor, info = lapack.dpotrf(a, lower=0, clean=0, overwrite_a=1)
+    return factor if info == 0 else None
+
+
 def cholesky(a, overwrite=False):
-    """Lower factor L of ``a = L L^T`` (garbage above the diagonal), or None if there is none."""
+    """Lower factor L of ``a = L L^T`` (garbage above the diagonal), or None if there is none.
+
+    Parameters
+    ----------
+    a : array (D, D) float32 or float64, symmetric, full storage
+    overwrite : bool
+        Whether `a` may be overwritten.
+    """
     xp = namespace(a)
     if xp is not np:
         factor = xp.linalg.cholesky(a)
@@ -77,15 +107,29 @@ def cholesky(a, overwrite=False):
 
 
 def solve_lower(factor, b):
-    """``L^-1 b`` for the lower triangle of ``factor``."""
-    xp = namespace(factor)
-    if xp is np:
+    """``L^-1 b`` for the lower triangle of `factor`."""
+    if namespace(factor) is np:
         from scipy.linalg import solve_triangular
+    else:
+        from cupyx.scipy.linalg import solve_triangular
+    return solve_triangular(factor, b, lower=True, check_finite=False)
 
-        return solve_triangular(factor, b, lower=True, check_finite=False)
-    from cupyx.scipy.linalg import solve_triangular
 
-    return solve_triangular(factor, b, lower=True)
+def solve_transposed(factor, b):
+    """``U^-T b`` for the upper triangle U of `factor`."""
+    if namespace(factor) is np:
+        from scipy.linalg import solve_triangular
+    else:
+        from cupyx.scipy.linalg import solve_triangular
+    return solve_triangular(factor, b, trans="T", lower=False, check_finite=False)
+
+
+def log_determinant(a):
+    """Logarithm of the determinant of a positive definite array; see :func:`cholesky_upper`."""
+    factor = cholesky_upper(a)
+    if factor is None:
+        raise np.linalg.LinAlgError("not positive definite")
+    return 2.0 * float(namespace(factor).log(factor.diagonal()).sum())
 
 
 def eigh(a):

@@ -185,6 +185,47 @@ class Shared:
             total = outer_sum(columns[start : start + step], total)
         return self._frozen(mirror(total))
 
+    def class_scatters(self):
+        """Go through the classes' sums of outer products about their own mean.
+
+        Yields
+        ------
+        c : int
+            Number of the class.
+        scatter : array (D, D) float64, Fortran order
+            Only its upper triangle counts; the caller's to change.
+
+        Notes
+        -----
+        N D^2 operations, after which `within` is there for nothing.
+        """
+        total, means = None, self.class_means.astype(self.dtype)
+        for c, rows in enumerate(self.labels.rows_by_class()):
+            scatter = None
+            for _, block in self.blocks(rows):
+                scatter = outer_sum(block - means[c], scatter)
+            if scatter is None:
+                continue
+            total = scatter.copy(order="F") if total is None else np.add(total, scatter, out=total)
+            yield c, scatter
+        self.__dict__.setdefault("within", self._frozen(mirror(total)))
+
+    @cached_property
+    def norms(self):
+        """Squared distance of each sample to the mean, (N,) float64."""
+        mean, norms = self.mean.astype(self.dtype), np.empty(self.n)
+        for place, block in self.blocks():
+            centred = block - mean
+            norms[place] = np.einsum("ij,ij->i", centred, centred)
+        return self._frozen(norms)
+
+    @property
+    def refined(self):
+        """The same in float64, for where float32 products are too coarse."""
+        if self.dtype == np.float64:
+            return self
+        return self.once("refined", lambda: Shared(self.features, self.labels, np.float64))
+
     # ---------------------------------------------------------------------------------------- memo
 
     def once(self, key, compute):

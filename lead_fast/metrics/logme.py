@@ -126,7 +126,8 @@ class Ridge:
 
     def coefficients(self, penalties, shared):
         """Coefficients (K, D) at one penalty per target."""
-        w = np.stack([self._form.solve(t, c) for t, c in zip(penalties, self._rotated.T)], axis=1)
+        columns = zip(penalties, self._rotated.T, strict=True)
+        w = np.stack([self._form.solve(t, c) for t, c in columns], axis=1)
         w = self._form.rotate(w, back=True)
         return w.T @ shared.x if self.wide else w.T
 
