@@ -35,16 +35,33 @@ def outer_sum(block, out=None):
         return out
     from scipy.linalg import blas
 
-    # A C-contiguous (B, D) is a Fortran-contiguous (D, B): its own transpose, without a copy.
     if block.dtype == np.float64:
         if out is None:
-            out = np.zeros((block.shape[1],) * 2, order="F")
+            return outer(block)
         return blas.dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
-    product = blas.ssyrk(1.0, block.T)
+    product = outer(block)
     if out is None:
         return product.astype(np.float64, order="F")
     # Blocks are added in float64, so the error does not grow with their number.
     return np.add(out, product, out=out)
+
+
+def outer(block):
+    """``block.T @ block`` in the block's own type, only on and above the diagonal on the CPU."""
+    xp = namespace(block)
+    if xp is not np:
+        return block.T @ block
+    from scipy.linalg import blas
+
+    # A C-contiguous (B, D) is a Fortran-contiguous (D, B): its own transpose, without a copy.
+    return (blas.dsyrk if block.dtype == np.float64 else blas.ssyrk)(1.0, block.T)
+
+
+def plus_outer(a, rows):
+    """``a + rows.T @ rows``, a new array in Fortran order, for symmetric `a` and a few rows."""
+    out = rows.T @ rows
+    out += a
+    return out.T if namespace(out) is np else out
 
 
 def mirror(upper):
@@ -65,7 +82,7 @@ def cholesky_upper(a):
 
     Parameters
     ----------
-    a : array (D, D) float64
+    a : array (D, D) float32 or float64
         Only its upper triangle is read. Overwritten on the CPU if in Fortran order.
 
     Returns
@@ -79,7 +96,8 @@ def cholesky_upper(a):
         return factor if bool(xp.isfinite(factor).all()) else None
     from scipy.linalg import lapack
 
-    factor, info = lapack.dpotrf(a, lower=0, clean=0, overwrite_a=1)
+    potrf = lapack.spotrf if a.dtype == np.float32 else lapack.dpotrf
+    factor, info = potrf(a, lower=0, clean=0, overwrite_a=1)
     return factor if info == 0 else None
 
 
@@ -124,12 +142,43 @@ def solve_transposed(factor, b):
     return solve_triangular(factor, b, trans="T", lower=False, check_finite=False)
 
 
+# A float32 factor is used where no pivot loses more than this share of its diagonal entry: the
+# logarithms of pivots then err by some 1e-7 / 1e-4 at worst, most of them far less.
+_SAFE_PIVOT = 1e-4
+
+
 def log_determinant(a):
-    """Logarithm of the determinant of a positive definite array; see :func:`cholesky_upper`."""
+    """Logarithm of the determinant of a positive definite array.
+
+    Parameters
+    ----------
+    a : array (D, D) float32 or float64
+        Only its upper triangle is read. Factorised in its own type, but for float32 arrays that
+        are too close to singular; see :func:`cholesky_upper`.
+    """
+    if a.dtype == np.float32:
+        diagonal = a.diagonal().astype(np.float64)
+        factor = cholesky_upper(a.copy(order="F"))
+        if factor is not None:
+            pivots = factor.diagonal().astype(np.float64) ** 2
+            if bool((pivots > _SAFE_PIVOT * diagonal).all()):
+                return float(namespace(pivots).log(pivots).sum())
+        a = a.astype(np.float64, order="F")
     factor = cholesky_upper(a)
     if factor is None:
         raise np.linalg.LinAlgError("not positive definite")
     return 2.0 * float(namespace(factor).log(factor.diagonal()).sum())
+
+
+def add_outer(a, vector):
+    """Add ``vector vector^T`` to the upper triangle of `a`, in place on the CPU; return it."""
+    if namespace(a) is not np:
+        a += vector[:, None] * vector
+        return a
+    from scipy.linalg import blas
+
+    syr = blas.ssyr if a.dtype == np.float32 else blas.dsyr
+    return syr(1.0, vector.astype(a.dtype), a=a, overwrite_a=True)
 
 
 def eigh(a):

@@ -13,7 +13,7 @@ from .. import backend
 from ..errors import InputError
 from ..features import as_features, check_finite
 from ._base import MultiLabels
-from ._linalg import mirror, outer_sum
+from ._linalg import mirror, outer, outer_sum, plus_outer
 
 _BLOCK_BYTES = 1 << 25  # of a block of rows: stays in a last-level cache, long enough for a GEMM
 
@@ -45,8 +45,9 @@ class Shared:
     Notes
     -----
     Arrays handed out are shared: callers must not write to them. The derived arrays, with their
-    cost in operations beside reading the features: `mean`, `variance` N D; `class_sums` N D
-    (N D K multi-label); `within`, `total`, `gram` N D^2 together, once, and D^2 K.
+    cost in operations beside reading the features: `mean`, `variance`, `class_sums`,
+    `class_means`, `class_variances` N D (N D K multi-label); `within`, `total`, `gram` N D^2
+    together, once, and D^2 K.
     """
 
     def __init__(self, features, labels, dtype=np.float32):
@@ -122,28 +123,37 @@ class Shared:
         return np.bincount(self.codes, minlength=self.k).astype(np.float64)
 
     @cached_property
-    def class_sums(self):
-        """Sum of the features of each class, (K, D) float64."""
-        sums = np.zeros((self.k, self.d))
-        for place, block in self.blocks():
-            if self.multi_label:
-                sums += self.labels.matrix[place].astype(self.dtype).T @ block
+    def _class_moments(self):
+        """Means and biased variances of the classes, in one read; native code, in float64."""
+        means, variances = np.zeros((self.k, self.d)), np.zeros((self.k, self.d))
+        for number, rows in enumerate(self.labels.rows_by_class()):
+            if len(rows) == 0:
                 continue
-            codes = self.codes[place]
-            if self.k <= 64:
-                hot = np.zeros((self.k, len(codes)), self.dtype)
-                hot[codes, np.arange(len(codes))] = 1
-                sums += hot @ block
-                continue
-            order = np.argsort(codes, kind="stable")
-            present, first = np.unique(codes[order], return_index=True)
-            sums[present] += np.add.reduceat(block[order], first, axis=0)
-        return sums
+            found = backend.cpu().column_statistics(
+                self.features.data, self.features.dtype, rows, backend.threads()
+            )
+            means[number], variances[number] = found["mean"], found["variance"]
+        return self._frozen(means), self._frozen(variances)
 
     @cached_property
     def class_means(self):
         """Mean of the features of each class, (K, D) float64; 0 for a class without samples."""
-        return self.class_sums / np.maximum(self.counts, 1.0)[:, None]
+        return self._frozen(self.class_sums / np.maximum(self.counts, 1.0)[:, None])
+
+    @property
+    def class_variances(self):
+        """Biased variance of the features within each class, (K, D) float64; one label each."""
+        return self._class_moments[1]
+
+    @cached_property
+    def class_sums(self):
+        """Sum of the features of each class, (K, D) float64."""
+        if not self.multi_label:
+            return self._frozen(self._class_moments[0] * self.counts[:, None])
+        sums = np.zeros((self.k, self.d))
+        for place, block in self.blocks():
+            sums += self.labels.matrix[place].astype(self.dtype).T @ block
+        return self._frozen(sums)
 
     # ------------------------------------------------------------------------------------- moments
 
@@ -154,27 +164,35 @@ class Shared:
         Rows are centred before they are multiplied, so nothing cancels.
         """
         means = self.class_means.astype(self.dtype)
-        total = None
+        total, buffer = None, self._buffer()
         for place, block in self.blocks():
-            total = outer_sum(block - means[self.codes[place]], total)
+            part = buffer[: len(block)]
+            np.take(means, self.codes[place], axis=0, out=part, mode="clip")
+            np.subtract(block, part, out=part)
+            total = outer_sum(part, total)
         return self._frozen(mirror(total))
+
+    def _buffer(self):
+        """Room for one block, to be used again for the next: fresh memory costs as much as work."""
+        return np.empty((self.block_rows(), self.d), self.dtype)
 
     @cached_property
     def total(self):
         """Sum of outer products about the mean, (D, D) float64: within and between classes."""
         if self.multi_label:
-            mean = self.mean.astype(self.dtype)
+            mean, buffer = self.mean.astype(self.dtype), self._buffer()
             total = None
             for _, block in self.blocks():
-                total = outer_sum(block - mean, total)
+                part = np.subtract(block, mean, out=buffer[: len(block)])
+                total = outer_sum(part, total)
             return self._frozen(mirror(total))
         spread = np.sqrt(self.counts)[:, None] * (self.class_means - self.mean)
-        return self._frozen(self.within + spread.T @ spread)
+        return self._frozen(plus_outer(self.within, spread))
 
     @cached_property
     def gram(self):
         """Sum of outer products as they are, ``X^T X``, (D, D) float64."""
-        return self._frozen(self.total + self.n * np.outer(self.mean, self.mean))
+        return self._frozen(plus_outer(self.total, np.sqrt(self.n) * self.mean[None]))
 
     @cached_property
     def sample_gram(self):
@@ -192,7 +210,7 @@ class Shared:
         ------
         c : int
             Number of the class.
-        scatter : array (D, D) float64, Fortran order
+        scatter : array (D, D) of `dtype` or float64, Fortran order
             Only its upper triangle counts; the caller's to change.
 
         Notes
@@ -200,13 +218,18 @@ class Shared:
         N D^2 operations, after which `within` is there for nothing.
         """
         total, means = None, self.class_means.astype(self.dtype)
+        buffer = self._buffer()
         for c, rows in enumerate(self.labels.rows_by_class()):
-            scatter = None
+            scatter, single = None, len(rows) <= len(buffer)
             for _, block in self.blocks(rows):
-                scatter = outer_sum(block - means[c], scatter)
+                part = np.subtract(block, means[c], out=buffer[: len(block)])
+                scatter = outer(part) if single else outer_sum(part, scatter)
             if scatter is None:
                 continue
-            total = scatter.copy(order="F") if total is None else np.add(total, scatter, out=total)
+            if total is None:
+                total = scatter.astype(np.float64, order="F")
+            else:
+                np.add(total, scatter, out=total)
             yield c, scatter
         self.__dict__.setdefault("within", self._frozen(mirror(total)))
 
@@ -224,7 +247,7 @@ class Shared:
         """The same in float64, for where float32 products are too coarse."""
         if self.dtype == np.float64:
             return self
-        return self.once("refined", lambda: Shared(self.features, self.labels, np.float64))
+        return self.once("float64", lambda: Shared(self.features, self.labels, np.float64))
 
     # ---------------------------------------------------------------------------------------- memo
 

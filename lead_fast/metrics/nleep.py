@@ -8,7 +8,6 @@ from ..errors import ConvergenceWarning, InputError
 from ..options import integer, real
 from ..options import seed as check_seed
 from ._base import Metric, warn, warn_saturated
-from ._fisher import exact
 from ._mixture import fit
 from ._pca import spectrum
 
@@ -111,7 +110,7 @@ class NLEEP(Metric):
             )
         mixture = self._mixture(shared)
         if mixture is None and shared.dtype != np.float64:
-            mixture = self._mixture(exact(shared))
+            mixture = self._mixture(shared.refined)
         if mixture is None:
             raise InputError("nleep: a covariance is not positive definite; raise ridge")
         if not mixture.converged:

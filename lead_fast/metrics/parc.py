@@ -1,4 +1,4 @@
-"""PARC: whether samples that are far apart have labels that are far apart."""
+"""PARC: how distances between samples go with distances between their labels."""
 
 import numpy as np
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..options import real
 from ._base import Metric, warn
-from ._linalg import log_determinant, outer_sum
+from ._linalg import add_outer, log_determinant, outer_sum
 
 
 class TransRate(Metric):
@@ -73,8 +73,7 @@ class TransRate(Metric):
         if shared.n > 0.75 * shared.d * shared.k:
             for c, scatter in shared.class_scatters():
                 offset = (shared.class_means[c] - shared.mean) * np.sqrt(shared.counts[c])
-                scatter += np.outer(offset, offset)
-                rates[c] = self._rate(scatter, shared.counts[c])
+                rates[c] = self._rate(add_outer(scatter, offset), shared.counts[c])
             whole = self._rate(np.array(shared.total, order="F"), shared.n)
         else:
             whole = self._rate(
@@ -88,9 +87,10 @@ class TransRate(Metric):
 
     def _rate(self, gram, n):
         """Half the log-determinant of I + gram / (n eps); overwrites its upper triangle."""
-        gram *= 1.0 / (n * self.eps)
-        gram.flat[:: len(gram) + 1] += 1.0
-        return 0.5 * log_determinant(gram)
+        # |I + gram / (n eps)| = |gram + n eps I| / (n eps)^D
+        scale = n * self.eps
+        np.einsum("ii->i", gram)[...] += scale
+        return 0.5 * (log_determinant(gram) - len(gram) * np.log(scale))
 
     def _class_rate(self, shared, rows):
         mean = shared.mean.astype(shared.dtype)
