@@ -23,23 +23,6 @@ using namespace lead_fast;
 
 namespace {
 
-// dtype: one of the names of lead_fast.features.Features; bfloat16 comes as uint16.
-FeatureMatrix features(const Array& a, const std::string& dtype, const char* operation) {
-    const DType code = dtype == "float32"    ? DType::float32
-                       : dtype == "float16"  ? DType::float16
-                       : dtype == "bfloat16" ? DType::bfloat16
-                                             : DType::float64;
-    const char expected = code == DType::bfloat16 ? 'u' : 'f';
-    require(a.ndim() == 2, operation,
-            "features must have 2 dimensions, not shape " + shape_text(a));
-    require(
-        a.dtype().kind() == expected && a.itemsize() == static_cast<py::ssize_t>(item_size(code)),
-        operation, "features are not " + dtype);
-    require(a.shape(1) <= 1 || a.strides(1) == a.itemsize(), operation,
-            "each row of the features must be contiguous");
-    return FeatureMatrix{a.data(), code, a.shape(0), a.shape(1), a.strides(0)};
-}
-
 const std::int64_t* row_numbers(const py::object& rows, const FeatureMatrix& x,
                                 const char* operation, std::int64_t* count) {
     if (rows.is_none()) {
@@ -52,15 +35,6 @@ const std::int64_t* row_numbers(const py::object& rows, const FeatureMatrix& x,
         require(data[i] >= 0 && data[i] < x.n, operation, "a row number is out of range");
     }
     *count = a.size();
-    return data;
-}
-
-const std::int32_t* class_numbers(const Array& labels, std::int64_t n, int classes,
-                                  const char* operation) {
-    const std::int32_t* data = checked<std::int32_t>(labels, {n}, operation, "labels");
-    for (std::int64_t i = 0; i < n; ++i) {
-        require(data[i] >= 0 && data[i] < classes, operation, "a label is not a class number");
-    }
     return data;
 }
 

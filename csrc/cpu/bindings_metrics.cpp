@@ -4,8 +4,11 @@
 
 #include <vector>
 
+#include "../mixture.h"
 #include "../pairs.h"
+#include "../softmax.h"
 #include "checks.h"
+#include "simd.h"
 
 namespace lead_fast {
 namespace {
@@ -160,6 +163,67 @@ Dense<double> one_hot(int k) {
     return out;
 }
 
+py::tuple softmax(const Array& x, const std::string& dtype, const Array& labels,
+                  const Array& centre, const Array& inverse_scale, const Array& weights,
+                  const Array& bias, bool exact, bool want_curvature, int threads) {
+    const char* op = "softmax_pass";
+    const FeatureMatrix m = features(x, dtype, op);
+    require(bias.ndim() == 1 && m.n > 0 && m.d > 0, op, "no features, or bias is not a vector");
+    const int classes = static_cast<int>(bias.size());
+    const std::int32_t* y = class_numbers(labels, m.n, classes, op);
+    const ColumnMap map{checked<double>(centre, {m.d}, op, "centre"),
+                        checked<double>(inverse_scale, {m.d}, op, "inverse_scale")};
+    const double* w = checked<double>(weights, {classes, m.d}, op, "weights");
+    const double* b = checked<double>(bias, {classes}, op, "bias");
+    Dense<double> gradient({static_cast<py::ssize_t>(classes), static_cast<py::ssize_t>(m.d)});
+    Dense<double> bias_gradient(classes);
+    double* g = gradient.mutable_data();
+    double* gb = bias_gradient.mutable_data();
+    SoftmaxPass out;
+    {
+        py::gil_scoped_release release;
+        out = softmax_pass(m, map, y, classes, w, b, exact, want_curvature, threads, g, gb);
+    }
+    return py::make_tuple(out.loss, gradient, bias_gradient, out.curvature);
+}
+
+template <class T>
+py::tuple e_step_of(const Array& z, int d, const Array& mean, const Array& factor,
+                    const Array& constant, const Array& likely, const Array& order, double depth,
+                    int threads) {
+    const char* op = "mixture_e_step";
+    require(z.ndim() == 2 && mean.ndim() == 2, op, "z has shape " + shape_text(z));
+    const std::int64_t n = z.shape(0), ld = z.shape(1), m = mean.shape(0);
+    require(n > 0 && m > 0 && d > 0 && ld == padded(d), op, "z is not padded");
+    const T* rows = checked<T>(z, {n, ld}, op, "z");
+    const T* centre = checked<T>(mean, {m, ld}, op, "mean");
+    const T* matrix = checked<T>(factor, {m, d, ld}, op, "factor");
+    const double* log_constant = checked<double>(constant, {m}, op, "constant");
+    const std::int32_t* guess = class_numbers(likely, n, static_cast<int>(m), op);
+    const std::int64_t* sequence = checked<std::int64_t>(order, {n}, op, "order");
+    for (std::int64_t i = 0; i < n; ++i) {
+        require(sequence[i] >= 0 && sequence[i] < n, op, "a row number is out of range");
+    }
+    Dense<T> posterior({static_cast<py::ssize_t>(m), static_cast<py::ssize_t>(n)});
+    Dense<double> log_likelihood(n);
+    T* p = posterior.mutable_data();
+    double* l = log_likelihood.mutable_data();
+    {
+        py::gil_scoped_release release;
+        mixture_e_step(rows, n, d, ld, static_cast<int>(m), centre, matrix, log_constant, guess,
+                       sequence, depth, threads, p, l);
+    }
+    return py::make_tuple(posterior, log_likelihood);
+}
+
+py::tuple e_step(const Array& z, int d, const Array& mean, const Array& factor,
+                 const Array& constant, const Array& likely, const Array& order, double depth,
+                 int threads) {
+    const bool exact = py::isinstance<Dense<double>>(z);
+    return (exact ? e_step_of<double> : e_step_of<float>)(z, d, mean, factor, constant, likely,
+                                                          order, depth, threads);
+}
+
 }  // namespace
 
 void bind_metrics(py::module_& m) {
@@ -168,6 +232,8 @@ void bind_metrics(py::module_& m) {
     m.def("pair_ranks", &ranks);
     m.def("pair_types", &types);
     m.def("one_hot_products", &one_hot);
+    m.def("softmax_pass", &softmax);
+    m.def("mixture_e_step", &e_step);
 }
 
 }  // namespace lead_fast

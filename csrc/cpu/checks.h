@@ -7,6 +7,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "../types.h"
+
 namespace lead_fast {
 
 namespace py = pybind11;
@@ -45,6 +47,32 @@ T* checked_out(Array& a, std::initializer_list<std::int64_t> shape, const char* 
     checked<T>(a, shape, operation, name);
     require(a.writeable(), operation, std::string(name) + " is read-only");
     return static_cast<T*>(a.mutable_data());
+}
+
+// dtype: one of the names of lead_fast.features.Features; bfloat16 comes as uint16.
+inline FeatureMatrix features(const Array& a, const std::string& dtype, const char* operation) {
+    const DType code = dtype == "float32"    ? DType::float32
+                       : dtype == "float16"  ? DType::float16
+                       : dtype == "bfloat16" ? DType::bfloat16
+                                             : DType::float64;
+    const char expected = code == DType::bfloat16 ? 'u' : 'f';
+    require(a.ndim() == 2, operation,
+            "features must have 2 dimensions, not shape " + shape_text(a));
+    require(
+        a.dtype().kind() == expected && a.itemsize() == static_cast<py::ssize_t>(item_size(code)),
+        operation, "features are not " + dtype);
+    require(a.shape(1) <= 1 || a.strides(1) == a.itemsize(), operation,
+            "each row of the features must be contiguous");
+    return FeatureMatrix{a.data(), code, a.shape(0), a.shape(1), a.strides(0)};
+}
+
+inline const std::int32_t* class_numbers(const Array& labels, std::int64_t n, int classes,
+                                         const char* operation) {
+    const std::int32_t* data = checked<std::int32_t>(labels, {n}, operation, "labels");
+    for (std::int64_t i = 0; i < n; ++i) {
+        require(data[i] >= 0 && data[i] < classes, operation, "a label is not a class number");
+    }
+    return data;
 }
 
 }  // namespace lead_fast

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..errors import InputError
 from ._linalg import cholesky, namespace, solve_lower
-from ._shared import Shared
 
 # A feature of which the others explain all but this fraction of the variance, to which float32
 # products are good, makes the solution as uncertain as they are.
@@ -86,17 +85,6 @@ def solve_upper(factor, b):
     return solve_triangular(factor, b, lower=True, trans=1, **options)
 
 
-def exact(shared):
-    """The same features with products in float64."""
-    if shared.dtype == np.float64:
-        return shared
-    if hasattr(shared, "exact"):
-        return shared.once("float64", shared.exact)
-    return shared.once(
-        "float64", lambda: Shared(shared.features, shared.labels, np.dtype(np.float64))
-    )
-
-
 def first_analysis(shared):
     """Weights (D, K), shrinkage and the :class:`Shared` that was exact enough for them.
 
@@ -120,7 +108,7 @@ def first_analysis(shared):
                 return weights, shrinkage, source
             if weights is not None and pivot > PIVOT:
                 return weights, shrinkage, source
-            source = exact(shared)
+            source = shared.refined
 
     return shared.once("fisher", compute)
 

@@ -5,7 +5,6 @@ import numpy as np
 from ..errors import InputError
 from ..options import choice, integer, real
 from ._base import Metric, warn
-from ._moments import class_variances
 from ._pca import principal_components
 
 _PAIR_BYTES = 1 << 24
@@ -84,7 +83,7 @@ class GBC(Metric):
                 f"{int((shared.counts < 2).sum())} of {shared.k} classes have one sample: their "
                 "variance is the floor, not an estimate"
             )
-        means, variances = class_variances(shared)
+        means, variances = shared.class_means, shared.class_variances
         if self.n_components is not None:
             means, variances = self._reduced(shared, means)
         variances = np.maximum(variances, self.floor)

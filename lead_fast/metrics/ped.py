@@ -7,7 +7,6 @@ from ..features import as_features, check_finite
 from ..options import choice, integer, real
 from . import _shared
 from ._base import Metric, warn
-from ._moments import class_variances
 from .gbc import GBC, pair_squares
 from .logme import LogME
 from .sfda import SFDA
@@ -107,7 +106,7 @@ class PED(Metric):
     def displacement(self, shared, reference=None):
         """How far each class moves, (K, D) float64, and the number of steps made."""
         scale = _reference_scale(shared, reference)
-        means, variances = class_variances(shared)
+        means, variances = shared.class_means, shared.class_variances
         place = (means - shared.mean) / scale
         start = place.copy()
         radius = np.sqrt((variances / scale**2).sum(axis=1))
@@ -183,8 +182,14 @@ class Moved(_shared.Shared):
             codes = self.codes[place if rows is None else rows[place]]
             yield place, block + shift[codes]
 
-    def exact(self):
-        """The same features with products in float64."""
-        from ._fisher import exact
+    @property
+    def class_variances(self):
+        """Variances within the classes: those of the unmoved features."""
+        return self.base.class_variances
 
-        return Moved(exact(self.base), self.shift)
+    @property
+    def refined(self):
+        """The same in float64."""
+        if self.dtype == np.float64:
+            return self
+        return self.once("float64", lambda: Moved(self.base.refined, self.shift))

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import InputError
 from ._base import Metric, warn, warn_saturated
-from ._fisher import PIVOT, discriminant, exact, first_analysis, scores, softmax
+from ._fisher import PIVOT, discriminant, first_analysis, scores, softmax
 from ._linalg import mirror, outer_sum
 
 _SATURATED = 1e-9
@@ -120,7 +120,7 @@ def label_posteriors(shared):
             raise InputError(
                 "sfda: the mixed samples do not vary within any class; rescale the features"
             )
-        source = exact(shared)
+        source = shared.refined
     s = linear_scores(source, weights, 0.0)
     s *= q[:, None]
     s += ((1.0 - q)[:, None] * (others @ weights)[codes]) + scores(
