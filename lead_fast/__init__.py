@@ -2,7 +2,8 @@
 
 The heart is LEAD (CVPR 2024): :func:`lead` scores the features of one frozen backbone,
 :func:`rank` a directory of them. ``lead_fast.errors`` holds the exceptions, ``lead_fast.metrics``
-the names that ``metric=`` takes. Everything is imported when it is first used.
+the names that ``metric=`` takes, ``lead_fast.compat`` the functions of other projects. Everything
+is imported when it is first used.
 """
 
 import importlib
@@ -18,6 +19,7 @@ _HOME = {
     "LeadResult": "lead",
     "rank": "zoo.run",
     "Ranking": "zoo.report",
+    "Rankings": "zoo.report",
     "Head": "head",
     "class_kernels": "ntk",
     "class_rates": "ntk",
@@ -29,7 +31,7 @@ _HOME = {
     "weighted_tau": "evaluation",
     "build_info": "backend",
 }
-_MODULES = ("errors", "metrics")
+_MODULES = ("errors", "metrics", "compat")
 
 __all__ = ["__version__", *_HOME, *_MODULES]
 

@@ -33,6 +33,13 @@ _METRIC_OPTIONS = (
     ("--cross-fit", int, "initial logits out of this many folds, not from the fitted data (off)"),
     ("--tol", float, "relative duality gap at which the SVM stops (1e-3)"),
     ("--seed", int, "seed of the random head and of the choice of samples (0)"),
+    ("--dtype", str, "precision of the other metrics' products: float32 or float64 (float32)"),
+    (
+        "--reference",
+        str,
+        "what a metric compares with: for ped a data set of MODEL_REFERENCE_feature.npy or another "
+        "zoo, for rsa and dds a model of the zoo or a file of features",
+    ),
 )
 
 
@@ -81,18 +88,23 @@ def _rank(arguments):
 
     zoo = open_zoo(arguments.zoo, arguments.dataset)
     truth = None if arguments.truth is None else _read_truth(arguments.truth, zoo.names)
-    out = None if arguments.out is None else _Output(arguments.out)
+    metric = _metric_names(arguments.metric)
+    if arguments.format == "sfda":
+        out = _ScoreFiles(arguments.out, arguments.dataset or zoo.dataset or Path(arguments.zoo))
+    else:
+        out = None if arguments.out is None else _Output(arguments.out)
     ranking = rank_models(
         zoo,
         None if arguments.labels is None else read_labels(arguments.labels),
-        arguments.metric,
+        metric,
         device=arguments.device,
         progress=None,
         **_metric_options(arguments),
     )
     for model, error in ranking.failed.items():
         _say("error", f"{printable(model)}: {error}")
-    if truth and len(ranking.scores.keys() & truth.keys()) < 2:
+    rankings = [ranking] if isinstance(metric, str) and metric != "all" else list(ranking)
+    if truth and all(len(one.scores.keys() & truth.keys()) < 2 for one in rankings):
         _say("warning", "no weighted tau: fewer than 2 models have a score and an accuracy")
         truth = None
 
@@ -100,7 +112,9 @@ def _rank(arguments):
         return _json(ranking.to_dict(truth)) if as_json else ranking.table(truth)
 
     try:
-        if out:
+        if arguments.format == "sfda":
+            out.write(rankings)
+        elif out:
             out.write(result(arguments.json or out.is_json))
     finally:
         _print(result(arguments.json))
@@ -109,23 +123,29 @@ def _rank(arguments):
 
 def _score(arguments):
     from .scorer import Scorer
-    from .zoo.formats import ARCHIVES
+    from .zoo.formats import ARCHIVES, read_array
     from .zoo.read import read_features, read_labels
 
     label_file = arguments.features if arguments.labels is None else arguments.labels
     if arguments.labels is None and not arguments.features.endswith(ARCHIVES):
         raise InputError(f"{arguments.features} holds no labels; give a file of labels after it")
-    scorer = Scorer(
-        read_labels(label_file),
-        metric=arguments.metric,
-        device=arguments.device,
-        **_metric_options(arguments),
-    )
-    score = float(scorer(read_features(arguments.features)))
-    if arguments.json:
-        _print(_json({"metric": arguments.metric, "device": scorer.device, "score": score}))
+    metric = _metric_names(arguments.metric)
+    options = _metric_options(arguments)
+    for name in ("source", "reference"):  # a file here, as there is no zoo to take it from
+        path = getattr(arguments, name, None) or options.get(name)
+        if path is not None:
+            options[name] = read_array(path, "output" if name == "source" else "features")
+    scorer = Scorer(read_labels(label_file), metric=metric, device=arguments.device, **options)
+    score = scorer(read_features(arguments.features))
+    if isinstance(score, dict):
+        if arguments.json:
+            _print(_json({"metrics": list(score), "device": scorer.device, "scores": score}))
+        else:
+            _print("\n".join(f"{name}: {value!r}" for name, value in score.items()))
+    elif arguments.json:
+        _print(_json({"metric": metric, "device": scorer.device, "score": float(score)}))
     else:
-        _print(repr(score))
+        _print(repr(float(score)))
     return EXIT_OK
 
 
@@ -187,6 +207,12 @@ def _parser():
     rank.add_argument(
         "--out", metavar="FILE", help="also write the result here (as JSON if FILE ends in .json)"
     )
+    rank.add_argument(
+        "--format",
+        choices=("own", "sfda"),
+        default="own",
+        help="of --out: own, or sfda for OUT/METRIC/DATASET_metrics.json of {model: score}",
+    )
 
     score = _command(commands, "score", _score, "score one model")
     score.add_argument("features", metavar="FEATURES", help=".npy, .npz or .safetensors")
@@ -197,6 +223,9 @@ def _parser():
         help=".npy, .npz, .safetensors or .txt; may be left out if FEATURES holds labels",
     )
     _metric_arguments(score)
+    score.add_argument(
+        "--source", metavar="FILE", help="outputs of the source classifier, for leep and nce"
+    )
 
     tau = _command(commands, "tau", _tau, "compare scores with true accuracies")
     tau.add_argument(
@@ -216,7 +245,12 @@ def _command(commands, name, run, summary):
 
 
 def _metric_arguments(parser):
-    parser.add_argument("--metric", default="lead", help="which metric (lead)")
+    parser.add_argument(
+        "--metric",
+        default="lead",
+        metavar="NAME[,NAME...]",
+        help="which metric or metrics; all for every one that can be computed (lead)",
+    )
     parser.add_argument("--device", help="where to compute (where the features are)")
     group = parser.add_argument_group("options of the metric")
     for flag, kind, text in _METRIC_OPTIONS:
@@ -224,16 +258,41 @@ def _metric_arguments(parser):
         group.add_argument(
             flag, type=kind, dest=f"option_{name}", default=None, metavar=name.upper(), help=text
         )
+    group.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        type=_named_option,
+        metavar="NAME=VALUE",
+        help="any other option of a metric, the value as JSON or a plain word; may be repeated",
+    )
+
+
+def _named_option(text):
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip().isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    try:
+        return name.strip(), json.loads(value)
+    except ValueError:
+        return name.strip(), value.strip()
+
+
+def _metric_names(text):
+    """What ``metric=`` takes: a name, ``"all"``, or a list of names."""
+    names = [name.strip() for name in text.split(",")]
+    return names[0] if len(names) == 1 else [name for name in names if name]
 
 
 def _metric_options(arguments):
     given = vars(arguments).items()
     prefix = "option_"
-    return {
+    options = {
         name.removeprefix(prefix): value
         for name, value in given
         if name.startswith(prefix) and value is not None
     }
+    return {**options, **dict(arguments.option)}
 
 
 # Files
@@ -279,6 +338,41 @@ class _Output:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()
+
+
+class _ScoreFiles:
+    """``{model: score}`` files by metric and data set, as the public SFDA, PED and ETran code has.
+
+    Parameters
+    ----------
+    path : str
+        A directory, which gets METRIC/DATASET_metrics.json; or, for one metric, a .json file.
+    dataset : str or Path
+    """
+
+    def __init__(self, path, dataset):
+        if path is None:
+            raise InputError("--format sfda writes files: give --out a directory or a .json file")
+        self.path, self.dataset = Path(path), Path(dataset).resolve().name
+        self.single = self.path.suffix == ".json"
+        if self.single:
+            _Output(self.path)
+        elif self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--out {path}: is not a directory")
+
+    def write(self, rankings):
+        """Write one file for each ranking; models that failed are left out."""
+        if self.single and len(rankings) > 1:
+            raise InputError(f"--out {self.path}: several metrics need a directory")
+        for ranking in rankings:
+            path = self.path
+            if not self.single:
+                path = self.path / ranking.metric / f"{self.dataset}_metrics.json"
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise InputError(f"--out {path.parent}: {error.strerror}") from error
+            _Output(path).write(_json(ranking.scores))
 
 
 # Text

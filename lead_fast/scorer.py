@@ -1,9 +1,7 @@
-"""Score features by any metric of the registry."""
-
-import inspect
+"""Score features by any metric of the registry, or by several at once."""
 
 from . import metrics
-from .errors import InputTypeError
+from .metrics import _several
 
 
 class Scorer:
@@ -11,21 +9,28 @@ class Scorer:
 
     Parameters
     ----------
-    labels : array-like (N,)
-    metric : str
-        One of ``lead_fast.metrics.names()``.
+    labels : array-like (N,), or (N, K) of 0/1 for the metrics that allow several labels
+    metric : str, list of str
+        One of ``lead_fast.metrics.names()``, several of them, or ``"all"``: those that can be
+        computed from what is given.
     device : {None, "cpu"}
     **options
-        Of the metric; those of :func:`lead` for ``"lead"``.
+        Of the metric; those of :func:`lead` for ``"lead"``. Of several metrics, each takes the
+        options that it has.
 
     Attributes
     ----------
-    metric, device : str
+    metric : str or list of str
+    device : str
 
     Raises
     ------
     InputError, InputTypeError, DeviceError
         At construction, for a metric, option, device or labels that cannot be used.
+
+    Notes
+    -----
+    What several metrics need of the features, such as sums of outer products, is computed once.
 
     Examples
     --------
@@ -35,23 +40,56 @@ class Scorer:
     >>> x = np.random.default_rng(0).standard_normal((40, 5))
     >>> scorer(x) == lead_fast.score(x, y, time=2.0)
     True
+    >>> list(lead_fast.Scorer(y, ["logme", "knn"])(x))
+    ['logme', 'knn']
     """
 
     def __init__(self, labels, metric="lead", device=None, **options):
-        kind = metrics.get(metric)
-        allowed = [p for p in inspect.signature(kind).parameters if p not in ("labels", "device")]
-        for name in options:
-            if name not in allowed:
-                raise InputTypeError(
-                    f"metric {metric!r} has no option {name!r}; it has: {', '.join(allowed)}"
-                )
-        self._metric = kind(labels, device=device, **options)
-        self.metric = metric
+        names = metrics.expand(metric)
+        if metric == "all":
+            names = [name for name in names if _computable(name, labels, options)]
+        self._single = metric != "all" and isinstance(metric, str)
+        self._metrics = _several.make(names, labels, device, _several.route(names, options))
+        self._metric = self._metrics[names[0]]
+        self.metric = metric if self._single else names
         self.device = self._metric.device
 
-    def __call__(self, features):
-        """Score features (N, D): a float, higher is better."""
-        return self._metric(features)
+    def __call__(self, features, *, keep=True, **inputs):
+        """Score features (N, D).
+
+        Parameters
+        ----------
+        features : array-like (N, D)
+        keep : bool
+            Whether further calls follow.
+        **inputs
+            What a metric takes beside each model's features, as ``source`` for ``"leep"``.
+
+        Returns
+        -------
+        float, or dict {metric: float} of several metrics
+            Higher is better.
+        """
+        if self._single:
+            return self._metric(features, keep=keep, **inputs)
+
+        def of(name):
+            taken = getattr(self._metrics[name], "per_model", ())
+            return {key: value for key, value in inputs.items() if key in taken}
+
+        outcomes = _several.score_each(self._metrics, features, keep, of)
+        for outcome, _ in outcomes.values():
+            if isinstance(outcome, Exception):
+                raise outcome
+        return {name: outcome for name, (outcome, _) in outcomes.items()}
+
+
+def _computable(name, labels, options):
+    """Whether ``metric="all"`` includes a metric, for one model."""
+    kind = metrics.get(name)
+    if getattr(kind, "over_zoo", False) or not _several.suits(name, labels):
+        return False
+    return all(option in options for option in getattr(kind, "needs", ()))
 
 
 def score(features, labels, metric="lead", device=None, **options):
@@ -60,16 +98,18 @@ def score(features, labels, metric="lead", device=None, **options):
     Parameters
     ----------
     features : array-like (N, D)
-    labels : array-like (N,)
-    metric : str
-        One of ``lead_fast.metrics.names()``.
+    labels : array-like (N,), or (N, K) of 0/1 for the metrics that allow several labels
+    metric : str, list of str
+        One of ``lead_fast.metrics.names()``, several of them, or ``"all"``: those that can be
+        computed from what is given.
     device : {None, "cpu"}
     **options
-        Of the metric; those of :func:`lead` for ``"lead"``.
+        Of the metric; those of :func:`lead` for ``"lead"``. Of several metrics, each takes the
+        options that it has.
 
     Returns
     -------
-    float
+    float, or dict {metric: float} of several metrics
 
     Raises
     ------
@@ -87,4 +127,4 @@ def score(features, labels, metric="lead", device=None, **options):
     >>> lead_fast.score([[0.0, 1.0], [1.0, 0.0], [0.1, 1.0], [1.0, 0.1]], ["a", "b", "a", "b"]) < 0
     True
     """
-    return Scorer(labels, metric, device, **options)._metric(features, keep=False)
+    return Scorer(labels, metric, device, **options)(features, keep=False)

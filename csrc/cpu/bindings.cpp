@@ -14,59 +14,15 @@
 #include "../head.h"
 #include "../ntk.h"
 #include "../svm.h"
+#include "bindings_metrics.h"
 #include "blas.h"
+#include "checks.h"
 #include "dispatch.h"
 #include "tridiagonal.h"
 
-namespace py = pybind11;
 using namespace lead_fast;
 
 namespace {
-
-using Array = py::array;
-template <class T>
-using Dense = py::array_t<T, py::array::c_style>;
-
-void require(bool condition, const char* operation, const std::string& what) {
-    if (!condition) throw std::invalid_argument(std::string(operation) + ": " + what);
-}
-
-std::string shape_text(const Array& a) {
-    std::string text = "(";
-    for (py::ssize_t i = 0; i < a.ndim(); ++i) text += (i ? ", " : "") + std::to_string(a.shape(i));
-    return text + ")";
-}
-
-template <class T>
-const T* checked(const Array& a, std::initializer_list<std::int64_t> shape, const char* operation,
-                 const char* name) {
-    require(py::isinstance<Dense<T>>(a), operation,
-            std::string(name) + " must be C-contiguous of dtype " +
-                std::string(py::str(py::dtype::of<T>())) + ", not " +
-                std::string(py::str(a.dtype())));
-    bool fits = a.ndim() == static_cast<py::ssize_t>(shape.size());
-    std::size_t i = 0;
-    for (std::int64_t size : shape) fits = fits && a.shape(i++) == size;
-    require(fits, operation, std::string(name) + " has shape " + shape_text(a));
-    return static_cast<const T*>(a.data());
-}
-
-// dtype: one of the names of lead_fast.features.Features; bfloat16 comes as uint16.
-FeatureMatrix features(const Array& a, const std::string& dtype, const char* operation) {
-    const DType code = dtype == "float32"    ? DType::float32
-                       : dtype == "float16"  ? DType::float16
-                       : dtype == "bfloat16" ? DType::bfloat16
-                                             : DType::float64;
-    const char expected = code == DType::bfloat16 ? 'u' : 'f';
-    require(a.ndim() == 2, operation,
-            "features must have 2 dimensions, not shape " + shape_text(a));
-    require(
-        a.dtype().kind() == expected && a.itemsize() == static_cast<py::ssize_t>(item_size(code)),
-        operation, "features are not " + dtype);
-    require(a.shape(1) <= 1 || a.strides(1) == a.itemsize(), operation,
-            "each row of the features must be contiguous");
-    return FeatureMatrix{a.data(), code, a.shape(0), a.shape(1), a.strides(0)};
-}
 
 const std::int64_t* row_numbers(const py::object& rows, const FeatureMatrix& x,
                                 const char* operation, std::int64_t* count) {
@@ -80,15 +36,6 @@ const std::int64_t* row_numbers(const py::object& rows, const FeatureMatrix& x,
         require(data[i] >= 0 && data[i] < x.n, operation, "a row number is out of range");
     }
     *count = a.size();
-    return data;
-}
-
-const std::int32_t* class_numbers(const Array& labels, std::int64_t n, int classes,
-                                  const char* operation) {
-    const std::int32_t* data = checked<std::int32_t>(labels, {n}, operation, "labels");
-    for (std::int64_t i = 0; i < n; ++i) {
-        require(data[i] >= 0 && data[i] < classes, operation, "a label is not a class number");
-    }
     return data;
 }
 
@@ -451,4 +398,5 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("evolved_score_label", &score_label);
     m.def("evolved_score_logits", &score_logits);
     m.def("evolve_spectral", &spectral);
+    bind_metrics(m);
 }

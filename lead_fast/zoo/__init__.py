@@ -4,7 +4,7 @@
 model after another, ``report`` is the result.
 """
 
-from .report import Ranking, Row
+from .report import Ranking, Rankings, Row
 from .run import rank
 
-__all__ = ["Ranking", "Row", "rank"]
+__all__ = ["Ranking", "Rankings", "Row", "rank"]

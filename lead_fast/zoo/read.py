@@ -2,13 +2,15 @@
 
 A zoo is a directory with, per model, any of
 
-- ``MODEL.npz`` or ``MODEL.safetensors``, with arrays ``features`` (N, D) and ``labels`` (N,);
-- ``MODEL_DATASET_feature.npy`` beside ``MODEL_DATASET_label.npy`` (and ``_output.npy``, not
-  needed), as the published code of SFDA, PED and ETran writes them;
-- ``MODEL/features.npy`` beside ``MODEL/targets.npy`` (and ``preds.npy``, not needed), as the
+- ``MODEL.npz`` or ``MODEL.safetensors``, with arrays ``features`` (N, D) and ``labels`` (N,), and
+  ``output`` for the metrics that look at the source classifier's outputs;
+- ``MODEL_DATASET_feature.npy`` beside ``MODEL_DATASET_label.npy`` (and ``_output.npy``), as the
+  published code of SFDA, PED and ETran writes them;
+- ``MODEL/features.npy`` beside ``MODEL/targets.npy`` (and ``preds.npy``), as the
   Transfer-Learning-Library writes them.
 
-A model without labels of its own takes those of ``labels.npy`` in the zoo's directory.
+A model without labels of its own takes those of ``labels.npy`` in the zoo's directory. Features on
+a reference data set, which some metrics compare with, are ``MODEL_REFERENCE_feature.npy``.
 """
 
 from __future__ import annotations
@@ -44,6 +46,7 @@ class ModelFiles:
     features: Path  # .npy, or an archive that may hold the labels as well
     labels: Path | None  # the model's own label file, where it has one
     shared_labels: Path | None  # labels for every model that has none of its own
+    output: Path | None = None  # outputs of the source classifier
 
     def read_features(self):
         """Features (N, D), memory-mapped where the format allows it."""
@@ -58,6 +61,26 @@ class ModelFiles:
             f"{self.features}: no labels for it (looked for {self._wanted_labels()} and "
             f"{_SHARED_LABELS} beside the models)"
         )
+
+    def has_output(self):
+        """Whether there are outputs of the source classifier."""
+        return self.output is not None and (
+            self.output != self.features or _has_array(self.output, "output")
+        )
+
+    def read_output(self):
+        """Outputs of the source classifier (N, S); None where there are none."""
+        return formats.read_array(self.output, "output") if self.has_output() else None
+
+    def read_reference(self, dataset):
+        """Features of the model on another data set."""
+        folder = self.features.parent
+        if self.features.name == "features.npy":
+            folder = folder.parent
+        path = folder / f"{self.name}_{dataset}{_FEATURE}"
+        if not os.path.exists(path):
+            raise InputError(f"{path}: not there; it would hold the features on {dataset}")
+        return formats.read_array(path, "features")
 
     def _wanted_labels(self):
         if self.features.suffix in formats.ARCHIVES:
@@ -78,6 +101,21 @@ class ModelArray:
         """The array."""
         return self.features
 
+    def has_output(self):
+        """Arrays come without outputs."""
+        return False
+
+    def read_output(self):
+        """None: arrays come without outputs."""
+        return None
+
+    def read_reference(self, dataset):
+        """Refused: an array has no file beside it."""
+        raise InputError(
+            f"reference: {dataset!r} names files of a directory; "
+            "for a dictionary of features, give a dictionary {model: features}"
+        )
+
 
 @dataclass(frozen=True)
 class Zoo:
@@ -85,6 +123,7 @@ class Zoo:
 
     models: list
     stray: list = field(default_factory=list)
+    dataset: str | None = None  # what the labels are of, where the files' names say so
 
     @property
     def names(self):
@@ -142,21 +181,23 @@ def open_zoo(zoo, dataset=None):
         if os.path.isdir(path):  # unlike path.is_dir(), False where access is denied
             features, labels = path / "features.npy", path / "targets.npy"
             if os.path.exists(features) or os.path.exists(labels):
-                models.append(ModelFiles(path.name, features, _if_there(labels), shared))
+                output = _if_there(path / "preds.npy")
+                models.append(ModelFiles(path.name, features, _if_there(labels), shared, output))
         elif path.suffix in formats.ARCHIVES:
-            models.append(ModelFiles(path.stem, path, path, shared))
+            models.append(ModelFiles(path.stem, path, path, shared, path))
         elif path.name.endswith(_FEATURE):
             pairs[path.name.removesuffix(_FEATURE)] = path
         elif path.suffix == ".npy" and path != shared:
             stray.append(path)
-    models += _feature_files(pairs, directory, shared, dataset)
+    found, dataset = _feature_files(pairs, directory, shared, dataset)
+    models += found
     partners = {stem + end for stem in pairs for end in (_LABEL, _OUTPUT)}
     stray = [path for path in stray if path.name not in partners]
     if not models:
         raise _no_model(directory, entries)
     models.sort(key=lambda model: natural_key(model.name))
     _refuse_duplicates(models)
-    return Zoo(models, stray)
+    return Zoo(models, stray, dataset)
 
 
 def read_labels(path):
@@ -205,7 +246,7 @@ def _from_mapping(zoo, dataset):
 
 
 def _feature_files(pairs, directory, shared, dataset):
-    """The models of the MODEL_DATASET_feature.npy layout."""
+    """The models of the MODEL_DATASET_feature.npy layout, and their DATASET."""
     if dataset is None:
         split = {stem: stem.rpartition("_")[::2] for stem in pairs}
         datasets = sorted({data for _, data in split.values()}, key=natural_key)
@@ -230,8 +271,9 @@ def _feature_files(pairs, directory, shared, dataset):
                 f"{pairs[stem]}: the name must be MODEL_DATASET{_FEATURE}, and one part is missing"
             )
         labels = _if_there(directory / (stem + _LABEL))
-        models.append(ModelFiles(model, pairs[stem], labels, shared))
-    return models
+        output = _if_there(directory / (stem + _OUTPUT))
+        models.append(ModelFiles(model, pairs[stem], labels, shared, output))
+    return models, next(iter({data for _, data in split.values()}), None)
 
 
 def _if_there(path):

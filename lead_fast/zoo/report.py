@@ -191,6 +191,148 @@ class Ranking:
         return "\n".join(lines)
 
 
+class Rankings:
+    """One ranking for each of several metrics, of the same models.
+
+    Parameters
+    ----------
+    rankings : list of Ranking
+
+    Attributes
+    ----------
+    rankings : dict {metric: Ranking}
+    device : str
+
+    Examples
+    --------
+    >>> import lead_fast, numpy as np
+    >>> y = np.arange(60) % 3
+    >>> noise = np.random.default_rng(0).standard_normal((60, 8))
+    >>> zoo = {"noise": noise, "signal": noise + 4 * np.eye(3, 8)[y]}
+    >>> [ranking.best for ranking in lead_fast.rank(zoo, y, ["logme", "knn"])]
+    ['signal', 'signal']
+    """
+
+    def __init__(self, rankings):
+        self.rankings = {ranking.metric: ranking for ranking in rankings}
+        self.device = rankings[0].device
+
+    def __iter__(self):
+        return iter(self.rankings.values())
+
+    def __len__(self):
+        return len(self.rankings)
+
+    def __getitem__(self, metric):
+        return self.rankings[metric]
+
+    def __str__(self):
+        return self.table()
+
+    def __repr__(self):
+        return f"<Rankings by {', '.join(self.rankings)}>"
+
+    @property
+    def metrics(self):
+        """Names of the metrics."""
+        return list(self.rankings)
+
+    @property
+    def scores(self):
+        """``{metric: {model: score}}``, of the models that have one."""
+        return {metric: ranking.scores for metric, ranking in self.rankings.items()}
+
+    @property
+    def failed(self):
+        """``{model: error}`` of the models that lack a score: the first metric's error."""
+        found = {}
+        for metric, ranking in self.rankings.items():
+            for model, error in ranking.failed.items():
+                found.setdefault(model, f"{metric}: {error}")
+        return found
+
+    @property
+    def warnings(self):
+        """One line each, with the metric's name where it is about one."""
+        lines = {}
+        for metric, ranking in self.rankings.items():
+            for text in ranking.warnings:
+                lines.setdefault(text, []).append(metric)
+        return [
+            text if len(found) == len(self) else f"{', '.join(found)}: {text}"
+            for text, found in lines.items()
+        ]
+
+    def tau(self, truth):
+        """``{metric: {"scipy": float, "paper": float}}``, see :meth:`Ranking.tau`.
+
+        A metric that scored fewer than two of the models in `truth` has None.
+        """
+        return {
+            metric: ranking.tau(truth) if len(ranking.scores.keys() & truth.keys()) > 1 else None
+            for metric, ranking in self.rankings.items()
+        }
+
+    def to_dict(self, truth=None):
+        """All rankings as one JSON-ready object.
+
+        Returns
+        -------
+        dict
+            ``{"metrics": [names], "device", "rankings": {name: {"scores": [...], "tau": ...}}}``,
+            with "scores" and "tau" as in :meth:`Ranking.to_dict`.
+        """
+        tau = {metric: None for metric in self.rankings} if truth is None else self.tau(truth)
+        return {
+            "metrics": self.metrics,
+            "device": self.device,
+            "rankings": {
+                metric: {
+                    key: value
+                    for key, value in ranking.to_dict(tau[metric] and truth).items()
+                    if key in ("scores", "tau")
+                }
+                for metric, ranking in self.rankings.items()
+            },
+        }
+
+    def table(self, truth=None):
+        """All rankings as text: one column of scores per metric, best models of the first on top.
+
+        Parameters
+        ----------
+        truth : mapping {model: accuracy}, optional
+            Adds a column of accuracies, and two rows of weighted taus.
+        """
+        first, *_ = self.rankings.values()
+        header = ["rank", "model", *([] if truth is None else ["accuracy"]), *self.rankings]
+        scores = self.scores
+        cells = []
+        for row in first:
+            line = ["-" if row.rank is None else str(row.rank), printable(row.model)]
+            if truth is not None:
+                line.append(f"{truth[row.model]:g}" if row.model in truth else "-")
+            for metric in self.rankings:
+                score = scores[metric].get(row.model)
+                line.append("failed" if score is None else f"{score:.6g}")
+            cells.append(line)
+        seconds = ["", "seconds", *([] if truth is None else [""])]
+        for ranking in self:
+            seconds.append(f"{sum(row.seconds for row in ranking):.3f}")
+        cells.append(seconds)
+        if truth is not None:
+            tau = self.tau(truth)
+            for convention, name in _TAU_NAMES.items():
+                line = ["", f"weighted tau, {name}", ""]
+                for metric in self.rankings:
+                    value = None if tau[metric] is None else tau[metric][convention]
+                    line.append("-" if value is None or value != value else f"{value:.4f}")
+                cells.append(line)
+        lines = _align([header, *cells])
+        lines += [f"{model}: {error}" for model, error in self.failed.items()]
+        return "\n".join(lines)
+
+
 def tau_lines(tau):
     """Both weighted taus as lines that name their conventions."""
     values = {name: "undefined (no order)" if t != t else f"{t:.4f}" for name, t in tau.items()}

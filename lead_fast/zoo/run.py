@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import sys
 import time
 import warnings
@@ -13,18 +12,15 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from .. import metrics
 from .._text import name_list, one_line
-from ..errors import (
-    ConvergenceWarning,
-    InputError,
-    LeadFastError,
-    SaturationWarning,
-    ScoreWarning,
-)
+from ..errors import InputError, LeadFastError, ScoreWarning
+from ..metrics import _several
+from .inputs import Inputs, computable
+from .notices import Notices, score_notices
 from .read import open_zoo, read_labels
-from .report import Ranking
+from .report import Ranking, Rankings
 
-_SATURATED = 1e-12
 # Made-up labels for checking options: more than any zoo here has, as options may be limited by N.
 _PROBE = 1 << 17
 
@@ -43,8 +39,9 @@ def rank(zoo, labels=None, metric="lead", *, device=None, dataset=None, progress
         are never opened.
     labels : array_like of shape (N,), or path-like, optional
         Labels for every model, in place of those in the zoo. Needed with a mapping.
-    metric : str, default "lead"
-        One of :func:`lead_fast.metrics.names`.
+    metric : str or list of str, default "lead"
+        One of :func:`lead_fast.metrics.names`, several of them, or ``"all"``: those that can be
+        computed from what is given and what the zoo holds.
     device : str, optional
         Where to compute; by default where the features are.
     dataset : str, optional
@@ -52,11 +49,16 @@ def rank(zoo, labels=None, metric="lead", *, device=None, dataset=None, progress
     progress : bool, optional
         Whether to show a progress bar on stderr; by default if that is a terminal.
     **options
-        Options of the metric, see :func:`lead_fast.lead`.
+        Options of the metric, see :func:`lead_fast.lead`; of several, each takes those that it
+        has. What differs from model to model is a dictionary ``{model: array}``, or comes from the
+        zoo: ``source`` (of leep and nce) from ``MODEL_DATASET_output.npy``, ``MODEL/preds.npy`` or
+        the array ``output`` of an archive; ``reference`` of ped is the name of a data set, for
+        ``MODEL_REFERENCE_feature.npy``, or the directory of another zoo; ``reference`` of rsa and
+        dds is the name of a model of the zoo, or a file of features.
 
     Returns
     -------
-    Ranking
+    Ranking, or Rankings of several metrics
         Models best first. A model that could not be read or scored is last, with its error.
 
     Raises
@@ -97,28 +99,118 @@ def rank(zoo, labels=None, metric="lead", *, device=None, dataset=None, progress
 
 def rank_models(zoo, labels, metric, *, device, progress, **options):
     """As :func:`rank`, for a zoo that is open and labels that are an array or None."""
+    names = metrics.expand(metric)
+    if metric == "all":
+        shown = labels if labels is not None else _first_labels(zoo)
+        names = [
+            name for name in names if _several.suits(name, shown) and computable(zoo, name, options)
+        ]
+    inputs = Inputs(zoo, names, _several.route(names, options))
+    if isinstance(metric, str) and metric != "all":
+        if not getattr(metrics.get(metric), "over_zoo", False):
+            return _rank_by_one(zoo, labels, metric, inputs, device, progress)
+        return _rank_by_several(zoo, labels, names, inputs, device, progress).rankings[metric]
+    return _rank_by_several(zoo, labels, names, inputs, device, progress)
+
+
+def _rank_by_one(zoo, labels, metric, inputs, device, progress):
     from ..scorer import Scorer  # loads the native core
 
     scorers = _ScorerPerLabels(
-        lambda labels: Scorer(labels, metric=metric, device=device, **options)
+        lambda labels: Scorer(labels, metric=metric, device=device, **inputs.options[metric])
     )
     # A wrong metric, option or device is the caller's error and not that of every model, so it is
     # provoked here, on the labels that were given or on some that suit every metric.
-    probe = scorers(np.arange(_PROBE) % 2 if labels is None else labels)
+    probe = scorers(_probe_labels(zoo, labels, inputs))
 
-    outcomes, noticed = [], _Notices()
+    outcomes, noticed = [], Notices()
     with _progress_bar(zoo.names, progress) as names:
         for model, name in zip(zoo.models, names, strict=True):
             started = time.perf_counter()
             score, error = None, None
             try:
                 with noticed.of(name):
-                    score = _score_of(model, labels, scorers)
+                    score = _score_of(model, labels, scorers, inputs, metric)
             except Exception as failure:
                 error = _describe(failure)
             outcomes.append((name, score, time.perf_counter() - started, error))
 
     ranking = Ranking(outcomes, metric, probe.device)
+    _zoo_notices(zoo, labels, scorers, noticed)
+    for text in score_notices(ranking.scores, None if metric == "lead" else noticed.saturated):
+        noticed.add(ScoreWarning, text)
+    for category, text in noticed.lines():
+        ranking.warnings.append(text)
+        warnings.warn(text, category, stacklevel=4)
+    return ranking
+
+
+def _rank_by_several(zoo, labels, names, inputs, device, progress):
+    """Rank by each of several metrics, which share the work on each model: :class:`Rankings`."""
+    scorers = _ScorerPerLabels(lambda labels: _several.make(names, labels, device, inputs.options))
+    probe = scorers(_probe_labels(zoo, labels, inputs))
+    outcomes = {name: [] for name in names}
+    noticed, of_zoo = {name: Notices() for name in names}, Notices()
+    with _progress_bar(zoo.names, progress) as models:
+        for model, title in zip(zoo.models, models, strict=True):
+            started = time.perf_counter()
+            try:
+                features = model.read_features()
+                made = scorers(model.read_labels() if labels is None else labels)
+            except Exception as failure:
+                for name in names:
+                    outcomes[name].append((title, failure, time.perf_counter() - started))
+                continue
+            reading = time.perf_counter() - started
+            found = _several.score_each(
+                made, features, True,
+                lambda name, model=model: inputs.of(model, name),
+                lambda name, title=title: noticed[name].of(title),
+            )  # fmt: skip
+            for name, (outcome, seconds) in found.items():
+                outcomes[name].append((title, outcome, reading + seconds))
+    _zoo_notices(zoo, labels, scorers, of_zoo)
+    rankings = []
+    for name in names:
+        rows = _finished(probe[name], outcomes[name])
+        ranking = Ranking(rows, name, probe[name].device)
+        for text in score_notices(
+            ranking.scores, None if name == "lead" else noticed[name].saturated
+        ):
+            noticed[name].add(ScoreWarning, text)
+        for category, text in noticed[name].lines():
+            ranking.warnings.append(text)
+            warnings.warn(f"{name}: {text}", category, stacklevel=4)
+        rankings.append(ranking)
+    for category, text in of_zoo.lines():
+        for ranking in rankings:
+            ranking.warnings.append(text)
+        warnings.warn(text, category, stacklevel=4)
+    return Rankings(rankings)
+
+
+def _finished(metric, outcomes):
+    """Rows (model, score, seconds, error) of one metric, from what it made of each model."""
+    outcomes = list(outcomes)
+    if getattr(metric, "over_zoo", False):
+        good = [i for i, (_, found, _) in enumerate(outcomes) if not isinstance(found, Exception)]
+        try:
+            scores = metric.combine([outcomes[i][1] for i in good]) if good else []
+        except LeadFastError as failure:
+            scores = [failure] * len(good)
+        for i, score in zip(good, scores, strict=True):
+            outcomes[i] = (outcomes[i][0], score, outcomes[i][2])
+    for model, found, seconds in outcomes:
+        if not isinstance(found, Exception) and not math.isfinite(found):
+            found = InputError(f"the score is {found}, so it cannot be ranked")
+        if isinstance(found, Exception):
+            yield model, None, seconds, _describe(found)
+        else:
+            yield model, float(found), seconds, None
+
+
+def _zoo_notices(zoo, labels, scorers, noticed):
+    """Add what is to be said about the zoo."""
     if labels is None and scorers.made > 2:  # the probe's, and one for all models
         noticed.add(
             ScoreWarning,
@@ -128,12 +220,23 @@ def rank_models(zoo, labels, metric, *, device, progress, **options):
     stray = [path.name for path in zoo.stray]
     if stray:
         noticed.add(UserWarning, f"ignored, of no known layout: {name_list(stray)}")
-    for text in _score_notices(ranking.scores):
-        noticed.add(ScoreWarning, text)
-    for category, text in noticed.lines():
-        ranking.warnings.append(text)
-        warnings.warn(text, category, stacklevel=3)
-    return ranking
+
+
+def _probe_labels(zoo, labels, inputs):
+    if labels is not None:
+        return labels
+    found = _first_labels(zoo) if inputs.bind_samples else None
+    return np.arange(_PROBE) % 2 if found is None else found
+
+
+def _first_labels(zoo):
+    """The labels of the first model that has any."""
+    for model in zoo.models:
+        try:
+            return model.read_labels()
+        except LeadFastError:
+            continue
+    return None
 
 
 class _ScorerPerLabels:
@@ -156,10 +259,10 @@ class _ScorerPerLabels:
         return self._scorer
 
 
-def _score_of(model, labels, scorers):
+def _score_of(model, labels, scorers, inputs, metric):
     features = model.read_features()
     scorer = scorers(model.read_labels() if labels is None else labels)
-    score = float(scorer(features))
+    score = float(scorer(features, **inputs.of(model, metric)))
     if not math.isfinite(score):
         raise InputError(f"the score is {score}, so it cannot be ranked")
     return score
@@ -186,66 +289,3 @@ def _progress_bar(names, progress):
 
     with tqdm(names, unit="model", file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
         yield bar
-
-
-# Warnings: one line each for the whole ranking
-
-
-class _Notices:
-    """The warnings of single models, collected, so that a ranking gives each kind once."""
-
-    def __init__(self):
-        self._by_kind = {}  # (category, text with its numbers blanked): [(model, text)]
-        self._lines = []
-
-    @contextmanager
-    def of(self, model):
-        """Keep this package's warnings about `model`; pass all others on."""
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                yield
-        finally:
-            for warning in caught:
-                text = one_line(warning.message)
-                if issubclass(warning.category, ConvergenceWarning):
-                    self.add(warning.category, f"{model}: {text}")
-                elif issubclass(warning.category, SaturationWarning):
-                    pass  # said of the whole ranking by _score_notices
-                elif issubclass(warning.category, ScoreWarning):
-                    kind = warning.category, re.sub(r"[0-9.]+", "#", text)
-                    self._by_kind.setdefault(kind, []).append((model, text))
-                else:
-                    warnings.warn_explicit(
-                        warning.message, warning.category, warning.filename, warning.lineno
-                    )
-
-    def add(self, category, text):
-        self._lines.append((category, text))
-
-    def lines(self):
-        """Every ``(category, text)``; texts that differ in their numbers only become one."""
-        for (category, _), found in self._by_kind.items():
-            (first, text), others = found[0], [model for model, _ in found[1:]]
-            if others:
-                text += f"; likewise {name_list(others)}"
-            yield category, f"{first}: {text}"
-        yield from self._lines
-
-
-def _score_notices(scores):
-    """What is to be said about the scores of a ranking as a whole."""
-    flat = [model for model, score in scores.items() if abs(score) < _SATURATED]
-    same = {}
-    for model, score in scores.items():
-        if model not in flat:
-            same.setdefault(score, []).append(model)
-    tied = [models for models in same.values() if len(models) > 1]
-    if tied:
-        groups = name_list([" = ".join(models) for models in tied])
-        yield f"tied scores, the order among them means nothing: {groups}"
-    if flat:
-        yield (
-            f"saturated scores, within {_SATURATED:g} of 0 and too close to tell models apart: "
-            f"{name_list(flat)}"
-        )

@@ -1,0 +1,35 @@
+"""Principal components from the (D, D) scatter or, for N < D, from the (N, N) one."""
+
+import numpy as np
+
+from ._linalg import eigh
+
+
+def spectrum(shared):
+    """Variances of all principal components (R,), descending, and the directions (D, R) float64.
+
+    R is min(N, D). Directions are orthonormal, of either sign; those of no variance are 0 for
+    N < D.
+    """
+
+    def compute():
+        if shared.n >= shared.d:
+            values, vectors = eigh(np.array(shared.total, dtype=shared.dtype))
+            basis = vectors[:, ::-1]
+        else:
+            x = shared.x - shared.mean.astype(shared.dtype)
+            values, vectors = eigh(x @ x.T)
+            basis = x.T @ vectors[:, ::-1]
+            length = np.linalg.norm(basis, axis=0)
+            keep = length > np.finfo(shared.dtype).eps * shared.n * length.max(initial=0.0)
+            basis = np.where(keep, basis / np.where(keep, length, 1.0), 0.0)
+        values = np.maximum(values[::-1].astype(np.float64), 0.0)
+        return values / shared.n, basis.astype(np.float64)
+
+    return shared.once("pca", compute)
+
+
+def principal_components(shared, count):
+    """The first `count` variances and directions, (C,) and (D, C)."""
+    values, basis = spectrum(shared)
+    return values[:count], basis[:, :count]

@@ -1,0 +1,263 @@
+"""Work on one model's features that several metrics need, each part computed once when asked for.
+
+Products with the features run in the metric's ``dtype`` over blocks of rows, whose results are
+added in float64: the only float32 rounding is that within a block, and a copy of the features is
+never needed beside a block. Everything (D, D) or (K, D) is float64.
+"""
+
+from functools import cached_property
+
+import numpy as np
+
+from .. import backend
+from ..errors import InputError
+from ..features import as_features, check_finite
+from ._base import MultiLabels
+from ._linalg import mirror, outer, outer_sum, plus_outer
+
+_BLOCK_BYTES = 1 << 25  # of a block of rows: stays in a last-level cache, long enough for a GEMM
+
+
+class Shared:
+    """One model's features, and what metrics derive from them.
+
+    Parameters
+    ----------
+    features : array-like (N, D)
+        See :func:`lead_fast.features.as_features`; neither copied nor changed.
+    labels : Labels or MultiLabels
+        Of N samples.
+    dtype : {float32, float64}
+        Of the blocks handed out and of the products of (N, D) with anything.
+
+    Attributes
+    ----------
+    n, d, k : int
+        Samples, width, classes.
+    labels : Labels or MultiLabels
+    dtype : dtype
+
+    Raises
+    ------
+    InputError
+        Another number of samples; a NaN or an infinity; squares that overflow.
+
+    Notes
+    -----
+    Arrays handed out are shared: callers must not write to them. The derived arrays, with their
+    cost in operations beside reading the features: `mean`, `variance`, `class_sums`,
+    `class_means`, `class_variances` N D (N D K multi-label); `within`, `total`, `gram` N D^2
+    together, once, and D^2 K.
+    """
+
+    def __init__(self, features, labels, dtype=np.float32):
+        self.features = as_features(features)
+        self.dtype = np.dtype(dtype)
+        self.labels = labels
+        self.n, self.d = self.features.shape
+        self.k = labels.n_classes
+        if labels.n != self.n:
+            raise InputError(f"labels: {labels.n} labels for {self.n} samples")
+        found = backend.cpu().column_statistics(
+            self.features.data, self.features.dtype, None, backend.threads()
+        )
+        check_finite(self.features, found=found)
+        self.mean, self.variance = found["mean"], found["variance"]  # (D,) float64, biased
+        limit = np.finfo(self.dtype).max / (4.0 * self.n)
+        if not ((self.variance + self.mean**2).sum() < limit):
+            raise InputError("features: so large that their squares overflow; rescale them")
+        self._memo = {}
+
+    # ------------------------------------------------------------------------------------ features
+
+    @cached_property
+    def x(self):
+        """Features (N, D) in `dtype`, rows contiguous; the caller's own memory where it can be."""
+        return np.ascontiguousarray(self.features.to_float(), dtype=self.dtype)
+
+    def block_rows(self, bytes_per_row=None):
+        """Rows per block: a block takes some 32 MB, and is not so small that products are slow."""
+        per_row = bytes_per_row or self.d * self.dtype.itemsize
+        return min(self.n, max(256, min(4096, _BLOCK_BYTES // per_row)))
+
+    def blocks(self, rows=None):
+        """Go through the features in blocks.
+
+        Parameters
+        ----------
+        rows : ndarray (M,) int, optional
+            Which rows and in which order; by default all.
+
+        Yields
+        ------
+        place : slice
+            Which of the rows (of `rows`, if given) the block holds.
+        block : ndarray (B, D) in `dtype`, rows contiguous
+            Not to be written to: it may be the caller's memory.
+        """
+        source = self.features
+        count = self.n if rows is None else len(rows)
+        step = self.block_rows()
+        for start in range(0, count, step):
+            place = slice(start, min(start + step, count))
+            part = type(source)(source.data[place if rows is None else rows[place]], source.dtype)
+            yield place, np.ascontiguousarray(part.to_float(), dtype=self.dtype)
+
+    # ------------------------------------------------------------------------------------- classes
+
+    @property
+    def multi_label(self):
+        """Whether samples have several labels."""
+        return isinstance(self.labels, MultiLabels)
+
+    @property
+    def codes(self):
+        """Class number of each sample, (N,) int32; one label per sample only."""
+        return self.labels.codes
+
+    @cached_property
+    def counts(self):
+        """Samples of each class, (K,) float64."""
+        if self.multi_label:
+            return self.labels.matrix.sum(axis=0)
+        return np.bincount(self.codes, minlength=self.k).astype(np.float64)
+
+    @cached_property
+    def _class_moments(self):
+        """Means and biased variances of the classes, in one read; native code, in float64."""
+        means, variances = np.zeros((self.k, self.d)), np.zeros((self.k, self.d))
+        for number, rows in enumerate(self.labels.rows_by_class()):
+            if len(rows) == 0:
+                continue
+            found = backend.cpu().column_statistics(
+                self.features.data, self.features.dtype, rows, backend.threads()
+            )
+            means[number], variances[number] = found["mean"], found["variance"]
+        return self._frozen(means), self._frozen(variances)
+
+    @cached_property
+    def class_means(self):
+        """Mean of the features of each class, (K, D) float64; 0 for a class without samples."""
+        return self._frozen(self.class_sums / np.maximum(self.counts, 1.0)[:, None])
+
+    @property
+    def class_variances(self):
+        """Biased variance of the features within each class, (K, D) float64; one label each."""
+        return self._class_moments[1]
+
+    @cached_property
+    def class_sums(self):
+        """Sum of the features of each class, (K, D) float64."""
+        if not self.multi_label:
+            return self._frozen(self._class_moments[0] * self.counts[:, None])
+        sums = np.zeros((self.k, self.d))
+        for place, block in self.blocks():
+            sums += self.labels.matrix[place].astype(self.dtype).T @ block
+        return self._frozen(sums)
+
+    # ------------------------------------------------------------------------------------- moments
+
+    @cached_property
+    def within(self):
+        """Sum of outer products about the class means, (D, D) float64, not divided by N.
+
+        Rows are centred before they are multiplied, so nothing cancels.
+        """
+        means = self.class_means.astype(self.dtype)
+        total, buffer = None, self._buffer()
+        for place, block in self.blocks():
+            part = buffer[: len(block)]
+            np.take(means, self.codes[place], axis=0, out=part, mode="clip")
+            np.subtract(block, part, out=part)
+            total = outer_sum(part, total)
+        return self._frozen(mirror(total))
+
+    def _buffer(self):
+        """Room for one block, to be used again for the next: fresh memory costs as much as work."""
+        return np.empty((self.block_rows(), self.d), self.dtype)
+
+    @cached_property
+    def total(self):
+        """Sum of outer products about the mean, (D, D) float64: within and between classes."""
+        if self.multi_label:
+            mean, buffer = self.mean.astype(self.dtype), self._buffer()
+            total = None
+            for _, block in self.blocks():
+                part = np.subtract(block, mean, out=buffer[: len(block)])
+                total = outer_sum(part, total)
+            return self._frozen(mirror(total))
+        spread = np.sqrt(self.counts)[:, None] * (self.class_means - self.mean)
+        return self._frozen(plus_outer(self.within, spread))
+
+    @cached_property
+    def gram(self):
+        """Sum of outer products as they are, ``X^T X``, (D, D) float64."""
+        return self._frozen(plus_outer(self.total, np.sqrt(self.n) * self.mean[None]))
+
+    @cached_property
+    def sample_gram(self):
+        """Inner products of the samples, ``X X^T``, (N, N) float64; for N not above D."""
+        columns = np.ascontiguousarray(self.x.T)
+        total, step = None, max(256, _BLOCK_BYTES // (self.n * self.dtype.itemsize))
+        for start in range(0, self.d, step):
+            total = outer_sum(columns[start : start + step], total)
+        return self._frozen(mirror(total))
+
+    def class_scatters(self):
+        """Go through the classes' sums of outer products about their own mean.
+
+        Yields
+        ------
+        c : int
+            Number of the class.
+        scatter : array (D, D) of `dtype` or float64, Fortran order
+            Only its upper triangle counts; the caller's to change.
+
+        Notes
+        -----
+        N D^2 operations, after which `within` is there for nothing.
+        """
+        total, means = None, self.class_means.astype(self.dtype)
+        buffer = self._buffer()
+        for c, rows in enumerate(self.labels.rows_by_class()):
+            scatter, single = None, len(rows) <= len(buffer)
+            for _, block in self.blocks(rows):
+                part = np.subtract(block, means[c], out=buffer[: len(block)])
+                scatter = outer(part) if single else outer_sum(part, scatter)
+            if scatter is None:
+                continue
+            if total is None:
+                total = scatter.astype(np.float64, order="F")
+            else:
+                np.add(total, scatter, out=total)
+            yield c, scatter
+        self.__dict__.setdefault("within", self._frozen(mirror(total)))
+
+    @cached_property
+    def norms(self):
+        """Squared distance of each sample to the mean, (N,) float64."""
+        mean, norms = self.mean.astype(self.dtype), np.empty(self.n)
+        for place, block in self.blocks():
+            centred = block - mean
+            norms[place] = np.einsum("ij,ij->i", centred, centred)
+        return self._frozen(norms)
+
+    @property
+    def refined(self):
+        """The same in float64, for where float32 products are too coarse."""
+        if self.dtype == np.float64:
+            return self
+        return self.once("float64", lambda: Shared(self.features, self.labels, np.float64))
+
+    # ---------------------------------------------------------------------------------------- memo
+
+    def once(self, key, compute):
+        """The value stored under `key`, computed at the first call: for what two metrics share."""
+        if key not in self._memo:
+            self._memo[key] = compute()
+        return self._memo[key]
+
+    @staticmethod
+    def _frozen(array):
+        array.flags.writeable = False
+        return array

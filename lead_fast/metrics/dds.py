@@ -1,0 +1,134 @@
+"""DDS: duality diagram similarity to the features of a reference model."""
+
+import numpy as np
+
+from ..errors import InputError
+from ..features import as_features
+from ._base import Metric, warn_saturated
+from ._shared import Shared
+
+
+class DDS(Metric):
+    r"""Similarity of two models' features on the same samples: bias-corrected centred alignment.
+
+    Columns are standardised and rows scaled to length 1; with K and L the two matrices of cosine
+    similarities of the samples and :math:`\tilde K` the U-centred K (without its diagonal),
+
+    .. math:: 100 \; \frac{\langle \tilde K, \tilde L\rangle}{\|\tilde K\| \, \|\tilde L\|}
+
+    which is what cosine distances give as well.
+
+    Parameters
+    ----------
+    labels : array-like (N,)
+        Only their number counts.
+    reference : array-like (N, D')
+        Features of a model that was trained on the target task, on the same samples; in a zoo, the
+        name of that model.
+    debiased : bool
+        U-centring, as in the public code; else plain centring with the diagonal.
+    dtype : {"float32", "float64"}
+    device : {None, "cpu"}
+
+    Warns
+    -----
+    SaturationWarning
+        The features are the reference's own, up to a similarity.
+
+    Notes
+    -----
+    At most 100. Time: N (D^2 + D'^2 + 2 D D') multiplications, the reference's share once: inner
+    products of N x N matrices of rank D are squared norms of D x D' ones. Memory: three D x D'.
+
+    References
+    ----------
+    Dwivedi, Huang, Cichy, Roig, "Duality Diagram Similarity: a generic framework for
+    initialization selection in task transfer learning", ECCV 2020; U-centring: Szekely and Rizzo,
+    "Partial distance correlation with methods for dissimilarities", 2014.
+    """
+
+    name = "dds"
+    upper_bound = 100.0
+    reference_model = True
+    needs = ("reference",)
+
+    def __init__(self, labels, *, reference=None, debiased=True, dtype="float32", device=None):
+        super().__init__(labels, device, dtype)
+        self.debiased = bool(debiased)
+        self.reference = reference_of(self, reference)
+        self._reference_rows = self._reference_self = None
+        if self.debiased and self.labels.n < 4:
+            raise InputError(f"dds: U-centring needs at least 4 samples, got {self.labels.n}")
+
+    def evaluate(self, shared):
+        """The score from one model's features and the reference's."""
+        if self._reference_rows is None:
+            self._reference_rows = unit_rows(self.reference)
+            self._reference_self = self._inner(self._reference_rows, self._reference_rows)
+        rows = shared.once("unit_rows", lambda: unit_rows(shared))
+        own = self._inner(rows, rows)
+        if not (own > 0 and self._reference_self > 0):
+            raise InputError("dds: all samples have the same features, so there is no similarity")
+        both = self._inner(rows, self._reference_rows)
+        score = 100.0 * both / np.sqrt(own * self._reference_self)
+        if score > 100.0 - 1e-4:
+            warn_saturated("the score is saturated (100): the features are the reference's own")
+        return score
+
+    def _inner(self, a, b):
+        """Inner product of the centred matrices of inner products of the rows of a and b."""
+        n = len(a)
+        square = sum_of_squares(a, b)
+        if not self.debiased:
+            # The rows' mean is taken out: the same as centring both sides of the matrices.
+            mean_a, mean_b = (z.mean(axis=0, dtype=np.float64) for z in (a, b))
+            cross = (a.T @ b).astype(np.float64) - n * np.outer(mean_a, mean_b)
+            return float(np.vdot(cross, cross))
+        norms_a, norms_b = (np.einsum("ij,ij->i", z, z, dtype=np.float64) for z in (a, b))
+        sums_a, sums_b = (
+            (z @ z.sum(axis=0, dtype=np.float64).astype(z.dtype)).astype(np.float64) - norms
+            for z, norms in ((a, norms_a), (b, norms_b))
+        )
+        square -= float(norms_a @ norms_b)
+        square += sums_a.sum() * sums_b.sum() / ((n - 1) * (n - 2))
+        return square - 2.0 / (n - 2) * float(sums_a @ sums_b)
+
+
+def sum_of_squares(a, b):
+    """``|a^T b|^2``, blocks of rows added in float64."""
+    total = np.zeros((a.shape[1], b.shape[1]))
+    for start in range(0, len(a), 4096):
+        total += a[start : start + 4096].T @ b[start : start + 4096]
+    return float(np.vdot(total, total))
+
+
+def unit_rows(shared):
+    """Standardised columns, rows of length 1, (N, D); rows of nothing stay 0."""
+    mean, inverse = standardisation(shared)
+    out = np.empty((shared.n, shared.d), shared.dtype)
+    for place, block in shared.blocks():
+        rows = (block - mean) * inverse
+        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+        out[place] = rows / np.where(norms > 0, norms, 1)[:, None]
+    return out
+
+
+def standardisation(shared):
+    """Mean and inverse deviation of every column, in the work type; 1 for constant columns."""
+    deviation = np.sqrt(shared.variance)
+    constant = deviation <= 1e-7 * np.abs(shared.mean)
+    inverse = 1.0 / np.where(constant, 1.0, deviation)
+    return shared.mean.astype(shared.dtype), inverse.astype(shared.dtype)
+
+
+def reference_of(metric, reference):
+    """The reference's features as :class:`Shared`, checked."""
+    if reference is None:
+        raise InputError(
+            f"{metric.name}: needs a second model's features on the same samples: give reference= "
+            "(an array, or the name of a model of the zoo)"
+        )
+    x = as_features(reference, "reference")
+    if x.shape[0] != metric.labels.n:
+        raise InputError(f"reference: {x.shape[0]} samples, and {metric.labels.n} labels")
+    return Shared(x, metric.labels, metric.dtype)

@@ -1,0 +1,191 @@
+"""H-score: how much of the features' variance the classes explain, and its regularised form."""
+
+import numpy as np
+
+from ._base import Metric, is_multi_label, warn_saturated
+from ._linalg import cholesky_upper, eigh, solve_transposed
+
+# The smallest pivot of the correlation matrix at which a Cholesky factor is used: below, a column
+# is a combination of others but for this share of its variance, which products have to resolve.
+_PIVOT = {np.dtype(np.float32): 1e-3, np.dtype(np.float64): 1e-9}
+_CUT = 1e-15  # of the public code's pseudo-inverse, relative to the largest eigenvalue
+
+
+class HScore(Metric):
+    r"""Trace of the features' inverse covariance times the covariance of their class means.
+
+    .. math:: \mathrm{tr}\left(\mathrm{cov}(f)^{+} \, \mathrm{cov}(E[f \mid y])\right)
+
+    With several labels per sample, :math:`E[f \mid y]` is the projection of the features on the
+    span of the labels' indicators, of which the class means are the special case.
+
+    Parameters
+    ----------
+    labels : array-like (N,) or (N, K) of 0/1
+    dtype : {"float32", "float64"}
+        With float32, features whose covariance needs more precision than that are multiplied in
+        float64 after all, which takes twice as long.
+    device : {None, "cpu"}
+
+    Warns
+    -----
+    SaturationWarning
+        The score is at its bound: K - 1, or the rank of the features. For N <= D always.
+
+    Notes
+    -----
+    Between 0 and K - 1. Time: N D^2 and D^3 / 3; a singular covariance takes an eigensystem,
+    about 4 D^3 (min(N, D) in place of D). Memory: three D x D in float64. Constant columns count
+    for nothing; with one sample in every class the score is at its bound.
+
+    References
+    ----------
+    Bao et al., "An Information-Theoretic Approach to Transferability in Task Transfer Learning",
+    ICIP 2019, Definition 2.
+
+    Examples
+    --------
+    >>> import lead_fast, numpy as np
+    >>> y = np.arange(60) % 3
+    >>> x = np.random.default_rng(0).standard_normal((60, 8)) + 4 * np.eye(3, 8)[y]
+    >>> 1 < lead_fast.score(x, y, "hscore") < 2
+    True
+    """
+
+    name = "hscore"
+    multi_label = True
+
+    def __init__(self, labels, *, dtype="float32", device=None):
+        super().__init__(labels, device, dtype)
+        self.upper_bound = float(self.labels.n_classes - (not is_multi_label(self.labels)))
+
+    def evaluate(self, shared):
+        """The score from one model's features."""
+        if shared.n <= shared.d:
+            score = _in_sample_space(shared)
+        else:
+            score = _in_feature_space(shared)
+        if score > (1 - 1e-6) * self.upper_bound:
+            warn_saturated(
+                f"the score is saturated ({score:.6g}, the most is {self.upper_bound:g}): the "
+                "features tell the classes apart exactly"
+                + ("; use more samples than features" if shared.n <= shared.d else "")
+            )
+        return score
+
+
+def between(shared):
+    """B (R, D) with ``B^T B`` the scatter of the projections on the labels."""
+    if not shared.multi_label:
+        return np.sqrt(shared.counts)[:, None] * (shared.class_means - shared.mean)
+    half = shared.once("label_basis", lambda: _label_basis(shared.labels.matrix))
+    share = shared.counts / shared.n
+    return half.T @ (shared.class_sums - shared.n * np.outer(share, shared.mean))
+
+
+def _label_basis(matrix):
+    """H (K, R) such that the columns of ``Y_centred H`` are orthonormal."""
+    centred = matrix - matrix.mean(axis=0)
+    values, vectors = eigh(centred.T @ centred)
+    kept = values > 1e-12 * max(values[-1], 1.0)
+    return vectors[:, kept] / np.sqrt(values[kept])
+
+
+def _in_feature_space(shared):
+    scatter, spread = shared.total, between(shared)
+    size = np.sqrt(scatter.diagonal())
+    # A column that is constant but for the rounding of its mean.
+    kept = np.flatnonzero(size > 1e-7 * np.sqrt(shared.n) * np.abs(shared.mean))
+    if kept.size < shared.d:
+        scatter = scatter[np.ix_(kept, kept)]
+    size, spread = size[kept], spread[:, kept]
+    if kept.size == 0:
+        return 0.0
+    factor = cholesky_upper(np.asfortranarray(scatter / size / size[:, None]))
+    if factor is not None and factor.diagonal().min() ** 2 > _PIVOT[shared.dtype]:
+        return float((solve_transposed(factor, (spread / size).T) ** 2).sum())
+    if shared.dtype == np.float32:
+        return _in_feature_space(shared.refined)
+    values, vectors = eigh(scatter)
+    kept = values > max(_CUT, len(values) * np.finfo(np.float64).eps) * values[-1]
+    return float(((spread @ vectors[:, kept]) ** 2 / values[kept]).sum())
+
+
+def _in_sample_space(shared):
+    """The overlap of two projections: on the span of the columns of X, and of the labels."""
+    gram = np.array(shared.sample_gram)
+    gram -= gram.mean(axis=0)
+    gram -= gram.mean(axis=1)[:, None]
+    values, vectors = eigh((gram + gram.T) / 2)
+    cut = len(values) * np.finfo(shared.dtype).eps * max(values[-1], 0.0)
+    vectors = vectors[:, values > max(cut, 0.0)]
+    if shared.multi_label:
+        matrix = shared.labels.matrix
+        basis = (matrix - matrix.mean(axis=0)) @ _label_basis(matrix)
+    else:
+        basis = np.eye(shared.k)[shared.codes] / np.sqrt(shared.counts)
+    return float(((vectors.T @ basis) ** 2).sum())
+
+
+class HScoreRegularized(Metric):
+    r"""H-score with the Ledoit-Wolf estimate of the covariance.
+
+    .. math:: \mathrm{tr}\left(\Sigma_\alpha^{-1} (1 - \alpha) \, \mathrm{cov}(E[f \mid y])\right),
+              \quad \Sigma_\alpha = (1 - \alpha) \Sigma + \alpha \frac{\mathrm{tr}\,\Sigma}{D} I
+
+    where :math:`\alpha` is the shrinkage that Ledoit and Wolf derive for these features.
+
+    Parameters
+    ----------
+    labels : array-like (N,) or (N, K) of 0/1
+    dtype : {"float32", "float64"}
+    device : {None, "cpu"}
+
+    Notes
+    -----
+    At least 0 and below N K / (N - 1). Meant for N < D, where the plain form is at its bound. Time:
+    N D^2 + D^3 / 3 for any N. Memory: three D x D in float64. Constant features score 0.
+
+    References
+    ----------
+    Ibrahim, Ponomareva, Mazumder, "Newer is not always better: Rethinking transferability metrics,
+    their peculiarities, stability and performance", ECML 2022, Section 3; Ledoit and Wolf, "A
+    well-conditioned estimator for large-dimensional covariance matrices", 2004.
+    """
+
+    name = "hscore_regularized"
+    multi_label = True
+
+    def __init__(self, labels, *, dtype="float32", device=None):
+        super().__init__(labels, device, dtype)
+
+    def evaluate(self, shared):
+        """The score from one model's features."""
+        n, d = shared.n, shared.d
+        scatter = shared.total
+        level = scatter.trace() / (n * d)
+        if level == 0.0 or n < 2:
+            return 0.0
+        alpha = _shrinkage(shared, scatter, level)
+        covariance = np.array(scatter, order="F")
+        covariance *= (1.0 - alpha) / n
+        covariance.flat[:: d + 1] += alpha * level
+        spread = between(shared)
+        factor = cholesky_upper(covariance)
+        if factor is None:  # no shrinkage, and a singular covariance
+            values, vectors = eigh((1.0 - alpha) / n * scatter + alpha * level * np.eye(d))
+            kept = values > len(values) * np.finfo(shared.dtype).eps * values[-1]
+            square = ((spread @ vectors[:, kept]) ** 2 / values[kept]).sum()
+        else:
+            square = (solve_transposed(factor, spread.T) ** 2).sum()
+        return (1.0 - alpha) / (n - 1) * float(square)
+
+
+def _shrinkage(shared, scatter, level):
+    """Ledoit and Wolf's intensity, from the fourth moments of the samples' norms."""
+    n, d = shared.n, shared.d
+    square = float(np.vdot(scatter, scatter)) / n**2
+    noise = (float((shared.norms**2).sum()) / n - square) / (n * d)
+    distance = (square - d * level**2) / d
+    noise = min(noise, distance)
+    return 0.0 if noise <= 0.0 else noise / distance

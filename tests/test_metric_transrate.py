@@ -1,0 +1,79 @@
+"""TransRate against the public code and determinants; both ways to form a class's Gram matrix."""
+
+import golden
+import numpy as np
+import pytest
+from helpers import class_labels, relu_features
+
+import lead_fast as lf
+from lead_fast.errors import InputError, ScoreWarning
+from lead_fast.metrics import _linalg
+
+
+def reference(x, y, eps=1e-4, weighted=False):
+    x = np.asarray(x, np.float64)
+    x = x - x.mean(axis=0)
+
+    def rate(z):
+        gram = z @ z.T if len(z) < z.shape[1] else z.T @ z
+        return 0.5 * np.linalg.slogdet(np.eye(len(gram)) + gram / (len(z) * eps))[1]
+
+    classes, counts = np.unique(y, return_counts=True)
+    weights = counts / len(y) if weighted else np.full(len(classes), 1 / len(classes))
+    return rate(x) - sum(w * rate(x[y == c]) for w, c in zip(weights, classes, strict=True))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("model", golden.MODELS)
+def test_golden(model, dtype):
+    features, labels = golden.load(model)
+    score = lf.score(features, labels, "transrate", dtype=dtype)
+    golden.assert_golden(score, model, "transrate", dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "counts, d",
+    [
+        ([40, 50], 8),
+        ([200, 5, 3], 30),
+        ([1, 1, 97], 31),
+        ([10] * 10, 64),
+        ([1] * 33, 33),
+        ([31], 5),
+    ],
+)
+def test_reference(counts, d, dtype):
+    labels = class_labels(counts) if len(counts) > 1 else np.repeat([0, 1], [16, 15])
+    x = relu_features(labels, d, seed=3)
+    expected = reference(x, labels)
+    limit = 1e-9 if dtype == "float64" else 1e-4
+    assert abs(lf.score(x, labels, "transrate", dtype=dtype) - expected) <= limit * abs(expected)
+
+
+def test_options():
+    labels = class_labels([60, 20, 11])
+    x = relu_features(labels, 9)
+    for options in (dict(eps=0.5), dict(weighted=True), dict(eps=2.0, weighted=True)):
+        score = lf.score(x, labels, "transrate", dtype="float64", **options)
+        assert abs(score - reference(x, labels, **options)) <= 1e-10 * abs(score)
+    with pytest.raises(InputError, match="eps"):
+        lf.score(x, labels, "transrate", eps=0)
+
+
+def test_small_classes_warn():
+    labels = np.arange(40) % 10
+    with pytest.warns(ScoreWarning, match="4 samples per class"):
+        lf.score(relu_features(labels, 16), labels, "transrate")
+
+
+def test_float32_determinants_give_way_to_float64(rng):
+    basis, _ = np.linalg.qr(rng.standard_normal((64, 64)))
+    mild = basis * np.geomspace(1, 1e-2, 64) @ basis.T
+    harsh = basis * np.geomspace(1, 1e-6, 64) @ basis.T
+    for matrix, limit in ((mild, 1e-5), (harsh, 3e-2)):
+        single = np.asfortranarray(matrix, np.float32)
+        expected = np.linalg.slogdet(matrix)[1]
+        assert abs(_linalg.log_determinant(single) - expected) <= limit * abs(expected)
+    with pytest.raises(np.linalg.LinAlgError):
+        _linalg.log_determinant(np.asfortranarray(-matrix))
