@@ -14,7 +14,9 @@ import lead_fast
 
 ROOT = pathlib.Path(__file__).parent.parent
 MODULES = sorted(
-    m.name for m in pkgutil.walk_packages(lead_fast.__path__, "lead_fast.") if "_cpu" not in m.name
+    m.name
+    for m in pkgutil.walk_packages(lead_fast.__path__, "lead_fast.")
+    if not m.name.endswith(("._cpu", "._cuda"))
 )
 
 
