@@ -78,8 +78,8 @@ double sum_exp(const double* p, int64_t n, double keep, double shift) {
 
 template <class T>
 constexpr SvmKernels<T> svm_kernels() {
-    return {dots<T>,          update<T>,        dots_list<T>,     update_list<T>, solve_block<T>,
-            inspect_block<T>, decode_frozen<T>, encode_frozen<T>, square_norm<T>};
+    return {dots<T>,        dots_lines<T>,    update<T>,        dots_list<T>,     update_list<T>,
+            solve_block<T>, inspect_block<T>, decode_frozen<T>, encode_frozen<T>, square_norm<T>};
 }
 
 }  // namespace

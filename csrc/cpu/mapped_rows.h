@@ -100,18 +100,16 @@ void for_each_decision(const MappedRows& rows, int classes, const T* weights, st
         T* tile = tiles[me].data();
         T* part = parts[me].data();
         T* f = sums[me].data();
-        const T* line[kDecisionRows];
         const std::int64_t first = block * kDecisionRows;
         const int count =
             static_cast<int>(std::min<std::int64_t>(kDecisionRows, rows.size() - first));
         for (int r = 0; r < count; ++r) {
-            line[r] = tile + r * kChunk;
             std::copy(bias, bias + classes, f + r * stride);
             std::fill(f + r * stride + classes, f + (r + 1) * stride, T(0));
         }
         for (int chunk = 0; chunk < rows.chunks(); ++chunk) {
             for (int r = 0; r < count; ++r) rows.read(first + r, chunk, tile + r * kChunk);
-            kernels_of<T>().dots(line, count, weights + rows.begin(chunk), ldw, classes,
+            kernels_of<T>().dots(tile, kChunk, count, weights + rows.begin(chunk), ldw, classes,
                                  rows.padded_width(chunk), part, stride);
             for (std::int64_t i = 0; i < count * stride; ++i) f[i] += part[i];
         }

@@ -52,9 +52,13 @@ struct Map32 {
 // The products and the dual steps, in float32 or float64.
 template <class T>
 struct SvmKernels {
-    // out[r, k] = sum_j x[r][j] * w[k, j], j < n (a multiple of kPad).
-    void (*dots)(const T* const* x, int rows, const T* w, std::int64_t ldw, int classes, int n,
-                 T* out, std::int64_t ldo);
+    // out[r, k] = sum_j x[r, j] * w[k, j], j < n (a multiple of kPad).
+    void (*dots)(const T* x, std::int64_t ldx, int rows, const T* w, std::int64_t ldw, int classes,
+                 int n, T* out, std::int64_t ldo);
+
+    // The same for rows anywhere.
+    void (*dots_lines)(const T* const* x, int rows, const T* w, std::int64_t ldw, int classes,
+                       int n, T* out, std::int64_t ldo);
 
     // w[k, j] += sum_r coefficient[r, k] * x[r][j], j < n (a multiple of kPad).
     void (*update)(T* w, std::int64_t ldw, int classes, const T* const* x, int rows,

@@ -42,13 +42,24 @@ inline void dots_rows(const T* const* x, const T* w, int64_t ldw, int classes, i
 }
 
 template <class T>
-void dots(const T* const* x, int rows, const T* w, int64_t ldw, int classes, int n, T* out,
-          int64_t ldo) {
+void dots_lines(const T* const* x, int rows, const T* w, int64_t ldw, int classes, int n, T* out,
+                int64_t ldo) {
     int r = 0;
     for (; r + kRows <= rows; r += kRows) {
         dots_rows<T, kRows>(x + r, w, ldw, classes, n, out + r * ldo, ldo);
     }
     for (; r < rows; ++r) dots_rows<T, 1>(x + r, w, ldw, classes, n, out + r * ldo, ldo);
+}
+
+template <class T>
+void dots(const T* x, int64_t ldx, int rows, const T* w, int64_t ldw, int classes, int n, T* out,
+          int64_t ldo) {
+    const T* line[kRows];
+    for (int first = 0; first < rows; first += kRows) {
+        const int count = rows - first < kRows ? rows - first : kRows;
+        for (int r = 0; r < count; ++r) line[r] = x + (first + r) * ldx;
+        dots_lines(line, count, w, ldw, classes, n, out + first * ldo, ldo);
+    }
 }
 
 // C classes by N vectors of columns stay in registers while the rows stream past.

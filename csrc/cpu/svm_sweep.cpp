@@ -200,8 +200,8 @@ class Worker {
             if (dense) {
                 for (int m = 0; m < count_; m += 4) {
                     const int rows = std::min(4, count_ - m);
-                    kernels_of<T>().dots(z + m, rows, w, s_.ldw, s_.classes, width,
-                                         part + m * s_.stride, s_.stride);
+                    kernels_of<T>().dots_lines(z + m, rows, w, s_.ldw, s_.classes, width,
+                                               part + m * s_.stride, s_.stride);
                     prefetch_beside(m, rows, chunk);
                 }
                 continue;

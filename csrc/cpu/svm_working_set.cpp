@@ -42,19 +42,18 @@ void fill_block(SvmState<T>& s, std::int64_t block, T* tile, T* part) {
     const int size = w.block_size, count = static_cast<int>(w.end(block) - w.begin(block));
     T* gram = w.gram.data() + block * size * size;
     std::fill_n(gram, static_cast<std::size_t>(size) * size, T(1));  // the bias: a column of ones
-    const T* line[kTileRows];
     for (int chunk = 0; chunk < s.rows.chunks(); ++chunk) {
         const int width = s.rows.padded_width(chunk);
         T* z = const_cast<T*>(w.stored(s.rows, block, 0, chunk));
         if (z == nullptr) z = tile;
         for (int m = 0; m < count; ++m) {
-            line[m] = z + static_cast<std::int64_t>(m) * width;
             s.rows.read(w.rows[w.begin(block) + m], chunk,
                         z + static_cast<std::int64_t>(m) * width);
         }
         for (int m = 0; m < count; m += 8) {
             const int rows = std::min(8, count - m);
-            kernels_of<T>().dots(line + m, rows, z, width, m + rows, width, part, kTileRows);
+            kernels_of<T>().dots(z + static_cast<std::int64_t>(m) * width, width, rows, z, width,
+                                 m + rows, width, part, kTileRows);
             for (int r = 0; r < rows; ++r) {
                 for (int l = 0; l <= m + r; ++l) {
                     gram[(m + r) * size + l] += part[r * kTileRows + l];
