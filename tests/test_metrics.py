@@ -10,6 +10,7 @@ from helpers import bfloat16_bits, class_labels, one_line, relu_features
 import lead_fast as lf
 from lead_fast import metrics
 from lead_fast.errors import (
+    DeviceError,
     InputError,
     InputTypeError,
     LeadFastError,
@@ -141,6 +142,13 @@ def test_a_scorer_repeats_itself(name):
 
 
 # ------------------------------------------------------------------------------ several at once
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_gpu_is_refused_not_ignored(name, monkeypatch):
+    monkeypatch.setattr("lead_fast.backend.check_device", lambda device: "cuda:0")
+    with pytest.raises(DeviceError, match=f"metric '{name}' runs on the CPU only"):
+        metrics.get(name)(LABELS, device="cuda")
 
 
 def test_several_metrics_give_what_each_gives_alone():

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 
 from .. import backend
-from ..errors import InputError, InputTypeError, SaturationWarning, ScoreWarning
+from ..errors import DeviceError, InputError, InputTypeError, SaturationWarning, ScoreWarning
 from ..labels import Labels, encode
 from ..options import choice
 
@@ -131,6 +131,10 @@ class Metric:
 
     def __init__(self, labels, device=None, dtype="float32"):
         self.device = backend.check_device(device)
+        if self.device != "cpu":
+            raise DeviceError(
+                f"device {device!r}: metric {self.name!r} runs on the CPU only in this version"
+            )
         self.dtype = np.dtype(choice("dtype", dtype, DTYPES))
         self.labels = encode_targets(labels, self.name, self.multi_label)
 
