@@ -51,7 +51,8 @@ def outer_sum(block, out=None, work=None):
 def outer(block, out=None):
     """``block.T @ block`` in the block's own type, only on and above the diagonal on the CPU.
 
-    `out`, in Fortran order and of the same type, is overwritten on the CPU where it is given.
+    `out`, in Fortran order and of the same type, is overwritten on the CPU where it is given; below
+    its diagonal it stays as it is.
     """
     xp = namespace(block)
     if xp is not np:

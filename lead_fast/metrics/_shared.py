@@ -177,8 +177,8 @@ class Shared:
         return np.empty((self.block_rows(), self.d), self.dtype)
 
     def _work(self):
-        """Room for one product of a block with itself."""
-        return np.empty((self.d, self.d), np.float32, order="F")
+        """Room for one product of a block with itself; zeros, as only one triangle is written."""
+        return np.zeros((self.d, self.d), np.float32, order="F")
 
     def _read(self, rows, out):
         """Copy rows of the features into `out`."""
@@ -231,7 +231,7 @@ class Shared:
         N D^2 operations, after which `within` is there for nothing.
         """
         total, means = None, self.class_means.astype(self.dtype)
-        buffer, scatter = self._buffer(), np.empty((self.d, self.d), self.dtype, order="F")
+        buffer, scatter = self._buffer(), np.zeros((self.d, self.d), self.dtype, order="F")
         for c, rows in enumerate(self.labels.rows_by_class()):
             if len(rows) == 0:
                 continue
