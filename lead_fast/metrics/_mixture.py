@@ -27,7 +27,7 @@ class _Parameters:
     """Means, triangular factors of the inverse covariances, and log constants of M components."""
 
     def __init__(self, z, d, posteriors, ridge):
-        m, n = posteriors.shape
+        m = len(posteriors)
         ld, dtype = z.shape[1], z.dtype
         self.mean = np.zeros((m, ld), dtype)
         self.factor = np.zeros((m, d, ld), dtype)
