@@ -23,8 +23,15 @@ def test_golden(model, dtype):
 @pytest.mark.parametrize("log", [False, True])
 @pytest.mark.parametrize(
     "counts, d",
-    [([40, 50], 8), ([200, 5, 3], 30), ([1, 1, 97], 31), ([30] * 10, 64), ([2] * 33, 7), ([33] * 3, 1)],
-)  # fmt: skip
+    [
+        ([40, 50], 8),
+        ([200, 5, 3], 30),
+        ([1, 1, 97], 31),
+        ([30] * 10, 64),
+        ([2] * 33, 7),
+        ([33] * 3, 1),
+    ],
+)
 def test_reference(counts, d, log, dtype):
     labels = class_labels(counts)
     x = relu_features(labels, d, seed=3, spread=0.5)
