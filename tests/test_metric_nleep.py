@@ -63,7 +63,7 @@ def test_iterations(n, d, m, rng):
     found = _mixture.fit(z, start, m, tol=1e-3)
     posteriors, before = np.eye(m)[start], -np.inf
     parameters = reference.mixture_m_step(z, posteriors)
-    for iteration in range(1, 101):
+    for iteration in range(1, 101):  # noqa: B007
         posteriors, likelihood = reference.mixture_e_step(z, *parameters)
         parameters = reference.mixture_m_step(z, posteriors)
         if abs(likelihood - before) < 1e-3:
