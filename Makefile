@@ -10,7 +10,10 @@ VENV ?= .venv
 TORCH ?= torch==2.13.0
 # Further arguments of pytest, as in: make test PYTEST_ARGS="-k svm -x"
 PYTEST_ARGS ?=
-BENCH_JSON ?= .benchmarks/bench.json
+# One file per run; bench-compare looks at the last two.
+ifndef BENCH_JSON
+BENCH_JSON := .benchmarks/$(shell date -u +%Y%m%dT%H%M%SZ).json
+endif
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 BIN := $(VENV)/bin
@@ -22,12 +25,13 @@ NATIVE := CMakeLists.txt setup.py lead_fast/_version.py $(shell find csrc -type 
 CPP = $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
 
 .NOTPARALLEL:
-.PHONY: help demo test bench gpu lint format clean distclean
+.PHONY: help demo test bench bench-compare gpu lint format clean distclean
 
 help:
 	@echo 'make demo       build, and rank the models of examples/zoo/digits against their fine-tuned accuracy'
 	@echo 'make test       build, and run the tests (installs torch, which they compare with)'
 	@echo 'make bench      run the benchmarks of bench/; numbers go to $(BENCH_JSON)'
+	@echo 'make bench-compare   compare the last two runs; fails where a metric is 25 % slower'
 	@echo 'make gpu        run the tests and benchmarks that need a GPU'
 	@echo 'make lint       ruff and clang-format, checking only'
 	@echo 'make format     ruff and clang-format, changing files'
@@ -42,6 +46,9 @@ test: $(VENV)/.package $(VENV)/.test
 bench: $(VENV)/.package $(VENV)/.test
 	mkdir -p $(dir $(BENCH_JSON))
 	$(BIN)/python -m pytest bench --benchmark-json=$(BENCH_JSON) $(PYTEST_ARGS)
+
+bench-compare: $(VENV)/.package
+	$(BIN)/python bench/compare.py $(dir $(BENCH_JSON))
 
 gpu: bench/gpu.sh $(VENV)/.package $(VENV)/.test
 	PATH="$(abspath $(BIN)):$$PATH" bash bench/gpu.sh

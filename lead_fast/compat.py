@@ -155,7 +155,7 @@ def PARC_Score(X, y, ratio=2):
 
 def NLEEP(X, y, component_ratio=5):
     """NLEEP with that many Gaussian components per class."""
-    return _score("nleep", X, y, component_ratio=component_ratio)
+    return _score("nleep", X, y, n_per_class=int(component_ratio))
 
 
 def PED_Score(
@@ -198,22 +198,25 @@ def PAC_Score(features_np_all, label_np_all, lda_factor):
     scales = {10.0: (1000.0, 100.0), 1.0: (100.0, 10.0), 0.1: (10.0, 1.0)}
     if lda_factor not in scales:
         raise InputError(f"lda_factor: must be 10, 1 or 0.1, got {lda_factor!r}")
-    from .metrics.pactran import solution
+    from .metrics._softmax import coefficients
 
     started = time.perf_counter()
-    entries, theta = [], None
-    found = solution(features_np_all, label_np_all, lda_factor)
+    make = get("pactran")
+    optimum = make(label_np_all, lambda_factor=lda_factor, flatness=False, dtype="float64")
+    shared = optimum.share(features_np_all)
+    loss = -optimum(None, shared=shared)
     solved = time.perf_counter() - started
+    entries = []
     for scale in scales[lda_factor]:
-        gauss = found.gauss(scale)
-        theta = found.theta
+        metric = make(optimum.labels, lambda_factor=lda_factor, s2_factor=scale, dtype="float64")
         entries += [
-            (f"pac_gauss_{lda_factor:.1f}", gauss),
+            (f"pac_gauss_{lda_factor:.1f}", -metric(None, shared=shared)),
             ("time", time.perf_counter() - started),
-            (f"pac_opt_{lda_factor:.1f}", found.optimum),
+            (f"pac_opt_{lda_factor:.1f}", loss),
             ("time", solved),
         ]
-    return entries, theta
+    weights, biases = coefficients(shared, 1.0 / (lda_factor * shared.n), optimum.fitted(shared))
+    return entries, np.concatenate([weights, biases[None]]).ravel()
 
 
 def LDA_Score(X, y):

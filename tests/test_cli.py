@@ -536,3 +536,72 @@ def test_out_into_dev_is_refused(tmp_path):
         )
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert log.read_text() == "precious\n"
+
+
+# ------------------------------------------------------------------------------ several metrics
+
+
+def test_rank_by_several_metrics(zoo, truth, call):
+    status, out, err = call("rank", zoo, "--metric", "logme,knn", "--truth", truth)
+    assert status == 0, err
+    lines = out.splitlines()
+    assert lines[0].split() == ["rank", "model", "accuracy", "logme", "knn"]
+    assert len(lines) == 7  # three models, seconds, two taus
+    status, out, _ = call("rank", zoo, "--metric", "logme, knn", "--json", "--truth", truth)
+    result = strict_json(out)
+    assert list(result) == ["metrics", "device", "rankings"]
+    single = strict_json(call("rank", zoo, "--metric", "knn", "--json", "--truth", truth)[1])
+    for row in (*single["scores"], *result["rankings"]["knn"]["scores"]):
+        row.pop("seconds")
+    assert result["rankings"]["knn"] == {key: single[key] for key in ("scores", "tau")}
+    assert_refused(call("rank", zoo, "--metric", "logme,guess"), "guess", "logme")
+
+
+def test_options_of_other_metrics(zoo, call):
+    flags = ["--metric", "knn", "--option", "k=3", "--option", "distance=cosine"]
+    status, out, err = call("rank", zoo, "--json", *flags, "--dtype", "float64")
+    assert status == 0, err
+    found = {row["model"]: row["score"] for row in strict_json(out)["scores"]}
+    assert found == lead_fast.rank(zoo, metric="knn", k=3, distance="cosine").scores
+    assert_refused(call("rank", zoo, "--metric", "knn", "--option", "n=3"), "'n'", "distance")
+    assert call("rank", zoo, "--option", "k")[0] == 2
+    status, out, _ = call("rank", zoo, "--metric", "dds", "--reference", "m2", "--json")
+    assert strict_json(out)["scores"][0]["model"] == "m2"
+
+
+def test_score_by_several_metrics_and_with_outputs(zoo, call, tmp_path):
+    model = zoo / "m1.npz"
+    status, out, err = call("score", model, "--metric", "logme,knn", "--json")
+    assert status == 0, err
+    expected = lead_fast.score(features(1), LABELS, ["logme", "knn"])
+    assert strict_json(out) == {"metrics": ["logme", "knn"], "device": "cpu", "scores": expected}
+    status, out, _ = call("score", model, "--metric", "logme,knn")
+    assert out.splitlines() == [f"{name}: {value!r}" for name, value in expected.items()]
+    source = np.random.default_rng(0).dirichlet(np.ones(4), N)
+    np.save(tmp_path / "output.npy", source)
+    status, out, _ = call("score", model, "--metric", "leep", "--source", tmp_path / "output.npy")
+    assert float(out) == lead_fast.score(features(1), LABELS, "leep", source=source)
+    np.save(tmp_path / "other.npy", features(2))
+    flags = ["--metric", "dds", "--reference", tmp_path / "other.npy"]
+    status, out, _ = call("score", model, *flags)
+    assert float(out) == lead_fast.score(features(1), LABELS, "dds", reference=features(2))
+    assert_refused(call("score", model, "--metric", "leep"), "source")
+
+
+def test_files_of_the_sfda_layout(zoo, call, tmp_path):
+    out = tmp_path / "results"
+    flags = ["--metric", "logme,knn", "--format", "sfda", "--out", out]
+    assert call("rank", zoo, *flags)[0] == 0
+    for name in ("logme", "knn"):
+        found = json.loads((out / name / "zoo_metrics.json").read_text())
+        assert found == lead_fast.rank(zoo, metric=name).scores
+        assert list(found.values()) == sorted(found.values(), reverse=True)
+    single = tmp_path / "scores.json"
+    assert call("rank", zoo, "--metric", "knn", "--format", "sfda", "--out", single)[0] == 0
+    assert json.loads(single.read_text()) == found
+    assert_refused(call("rank", zoo, "--format", "sfda"), "--out")
+    assert_refused(call("rank", zoo, *flags[:4], "--out", zoo / "m1.npz"), "directory")
+    np.save(tmp_path / "a_pets_feature.npy", features(1))
+    np.save(tmp_path / "a_pets_label.npy", LABELS)
+    assert call("rank", tmp_path, "--metric", "knn", "--format", "sfda", "--out", out)[0] == 0
+    assert list(json.loads((out / "knn" / "pets_metrics.json").read_text())) == ["a"]

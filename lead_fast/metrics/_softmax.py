@@ -22,6 +22,7 @@ class Fitted:
     gain: float
     passes: int
     converged: bool
+    theta: np.ndarray  # see _Problem
 
 
 class _Problem:
@@ -102,6 +103,18 @@ def fit(shared, penalty, tol, max_passes):
         return _minimise(problem, problem.start(shared.counts / shared.n), tol, max_passes)
 
 
+def coefficients(shared, penalty, found):
+    """Weights (D, K) and biases (K,) of the optimum, for centred features."""
+    problem = _Problem(shared, penalty)
+    weights = solve_upper(problem.factor, found.theta[:, :-1].T)
+    if shared.n < shared.d:
+        square = np.einsum("ij,ij->j", problem.features, problem.features, dtype=np.float64)
+        kept = square > shared.n * np.finfo(shared.dtype).eps * square.max()
+        centred = shared.x - shared.mean.astype(shared.dtype)
+        weights = centred.T @ (problem.features[:, kept] @ (weights[kept] / square[kept, None]))
+    return weights, found.theta[:, -1] * problem.bias_scale
+
+
 def _minimise(problem, theta, tol, max_passes):
     loss, slope, curvature = problem(theta)
     passes, pairs, small, gain = 1, [], 0, np.inf
@@ -113,7 +126,7 @@ def _minimise(problem, theta, tol, max_passes):
         gain = 0.5 * promise
         small = small + 1 if gain <= tol * loss else 0
         if small == 2 or not promise > 0.0:  # twice: a single direction may be poor
-            return Fitted(loss, curvature, gain, passes, True)
+            return Fitted(loss, curvature, gain, passes, True, theta)
         length = 1.0
         while True:
             candidate = theta + length * step
@@ -124,14 +137,14 @@ def _minimise(problem, theta, tol, max_passes):
                 break
             length *= 0.5
             if length < 1e-6 or passes >= max_passes:
-                return Fitted(loss, curvature, gain, passes, gain <= 10.0 * tol * loss)
+                return Fitted(loss, curvature, gain, passes, gain <= 10.0 * tol * loss, theta)
         change, bend = candidate - theta, found[1] - slope
         product = float(np.vdot(change, bend))
         if product > 0.0:
             pairs.append((change, bend, 1.0 / product))
             del pairs[:-memory]
         theta, (loss, slope, curvature) = candidate, found
-    return Fitted(loss, curvature, gain, passes, gain <= tol * loss)
+    return Fitted(loss, curvature, gain, passes, gain <= tol * loss, theta)
 
 
 def _direction(slope, pairs):

@@ -110,7 +110,7 @@ class _Best:
         if k == 1:
             found = values.argmax(axis=1)[:, None]
         elif values.shape[1] > k:
-            found = np.argpartition(values, -k, axis=1)[:, -k:]
+            found = _largest(values, k)
         else:
             found = np.broadcast_to(np.arange(values.shape[1]), values.shape)
         value = np.concatenate([self.value[rows], np.take_along_axis(values, found, 1)], axis=1)
@@ -119,3 +119,12 @@ class _Best:
         order = np.lexsort((place, -value), axis=1)[:, :k]
         lines = np.arange(b)[:, None]
         self.value[rows], self.place[rows] = value[lines, order], place[lines, order]
+
+
+def _largest(values, k):
+    """Columns of the k largest values of each row, (B, k); among equals the first columns."""
+    least = np.partition(values, -k, axis=1)[:, -k, None]
+    above, equal = values > least, values == least
+    room = k - above.sum(axis=1, keepdims=True)
+    chosen = above | (equal & (np.cumsum(equal, axis=1) <= room))
+    return np.nonzero(chosen)[1].reshape(len(values), k)

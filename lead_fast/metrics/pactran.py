@@ -95,10 +95,7 @@ class PACTran(Metric):
                 "so the score may not discriminate"
             )
         strength = self.lambda_factor * n
-        key = ("softmax regression", self.lambda_factor, self.max_passes)
-        found = shared.once(
-            key, lambda: fit(shared, 1.0 / strength, _TOL[self.dtype.name], self.max_passes)
-        )
+        found = self.fitted(shared)
         if not found.converged:
             warnings.warn(
                 f"pactran: {found.passes} passes left a gain of {found.gain:.2g} in a loss of "
@@ -112,3 +109,11 @@ class PACTran(Metric):
         curvature = (found.curvature + d * k / strength) * strength / (k * d)
         s2 = self.s2_factor / d
         return -(loss + 0.5 * k * d / strength * s2 * np.log(curvature + 1e-10))
+
+    def fitted(self, shared):
+        """The softmax regression of one model's features, computed once."""
+        penalty = 1.0 / (self.lambda_factor * shared.n)
+        return shared.once(
+            ("softmax regression", self.lambda_factor, self.max_passes),
+            lambda: fit(shared, penalty, _TOL[self.dtype.name], self.max_passes),
+        )
