@@ -198,6 +198,18 @@ def add_outer(a, vector):
     return syr(1.0, vector.astype(a.dtype), a=a, overwrite_a=True)
 
 
+def inverse_lower(factor):
+    """``L^-1`` for the lower triangle of ``factor``; what is above the diagonal does not count."""
+    xp = namespace(factor)
+    if xp is np:
+        from scipy.linalg import lapack
+
+        inverse, info = lapack.dtrtri(factor, lower=1)
+        assert info == 0, info
+        return inverse
+    return solve_lower(factor, xp.eye(len(factor)))
+
+
 def eigh(a):
     """Eigenvalues (ascending) and eigenvectors (columns) of a symmetric array, full storage."""
     xp = namespace(a)
