@@ -378,3 +378,11 @@ def test_saturated_scores_of_other_metrics_are_named():
         lf.score(x, labels, "knn")
     # Zero is no bound of most metrics.
     assert not [w for w in lf.rank({"a": near}, labels, metric="gbc").warnings if "saturated" in w]
+
+
+def test_the_unwritten_triangle_is_zero():
+    """Whole matrices are added, and garbage there makes NumPy complain of invalid values."""
+    shared = Shared(X, encode(LABELS), np.float32)
+    for array in (shared._work(), *(scatter for _, scatter in shared.class_scatters())):
+        assert array.flags.f_contiguous
+        assert not np.tril(array, -1).any()

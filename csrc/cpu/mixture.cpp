@@ -43,48 +43,75 @@ struct Mixture {
     const double* constant;
     double depth;
 
+    const T* matrix(int k) const { return factor + static_cast<std::int64_t>(k) * d * ld; }
+
+    // Whether the last rows of the factor tell most: those of a component with fewer samples than
+    // dimensions, which has next to no extent in the directions that are left for them.
+    bool flat(int k) const {
+        const T* last = matrix(k) + (d - 1) * ld + (d - 1);
+        return d > kFirst && *last > T(8) * matrix(k)[0];
+    }
+
+    // Adds rows first .. last of the factor to the distances of the first `count` samples in
+    // s.who; s.rows holds their differences to the mean.
+    void add(int k, int first, int last, int count, Scratch<T>& s) const {
+        for (; first < last; first += kOutputs) {
+            const int outputs = std::min(kOutputs, last - first);
+            const std::int64_t columns = std::min<std::int64_t>(padded(first + outputs), ld);
+            kernels_of<T>().dots(s.rows.data(), ld, count, matrix(k) + first * ld, ld, outputs,
+                                 static_cast<int>(columns), s.product.data(), kOutputs);
+            for (int i = 0; i < count; ++i) {
+                T square = T(0);
+                const T* y = s.product.data() + i * kOutputs;
+                for (int j = 0; j < outputs; ++j) square += y[j] * y[j];
+                s.distance[i] += static_cast<double>(square);
+            }
+        }
+    }
+
+    void differences(int k, const std::int64_t* place, std::int64_t width, int count,
+                     Scratch<T>& s) const {
+        const T* centre = mean + k * ld;
+        for (int i = 0; i < count; ++i) {
+            const T* source = z + place[s.who[i]] * ld;
+            T* row = s.rows.data() + i * ld;
+            for (std::int64_t j = 0; j < width; ++j) row[j] = source[j] - centre[j];
+        }
+    }
+
+    // Keeps in s.who the samples that may still be within depth of their best; returns how many.
+    int keep(int k, int count, const double* best, Scratch<T>& s) const {
+        int kept = 0;
+        for (int i = 0; i < count; ++i) {
+            const int sample = s.who[i];
+            if (!(constant[k] - 0.5 * s.distance[i] >= best[sample] - depth)) continue;
+            s.who[kept] = sample;
+            s.distance[kept++] = s.distance[i];
+        }
+        return kept;
+    }
+
     // Log-joint density of component k for the samples s.who of a tile, whose rows are in `place`,
     // as long as it is not certainly more than depth below best[sample]; -inf otherwise.
     void component(int k, const std::int64_t* place, int count, double* best, Scratch<T>& s) const {
-        const T* centre = mean + k * ld;
-        const T* matrix = factor + static_cast<std::int64_t>(k) * d * ld;
         for (int i = 0; i < count; ++i) s.distance[i] = 0.0;
-        int have = 0;  // columns that have been counted
-        for (int want = std::min(kFirst, d); count > 0; want = std::min(2 * want, d)) {
-            const std::int64_t width = std::min<std::int64_t>(padded(want), ld);
-            for (int i = 0; i < count; ++i) {
-                const T* source = z + place[s.who[i]] * ld;
-                T* row = s.rows.data() + i * ld;
-                for (std::int64_t j = 0; j < width; ++j) row[j] = source[j] - centre[j];
-            }
-            for (int first = have; first < want; first += kOutputs) {
-                const int outputs = std::min(kOutputs, want - first);
-                const std::int64_t columns = std::min<std::int64_t>(padded(first + outputs), ld);
-                kernels_of<T>().dots(s.rows.data(), ld, count, matrix + first * ld, ld, outputs,
-                                     static_cast<int>(columns), s.product.data(), kOutputs);
-                for (int i = 0; i < count; ++i) {
-                    T square = T(0);
-                    const T* y = s.product.data() + i * kOutputs;
-                    for (int j = 0; j < outputs; ++j) square += y[j] * y[j];
-                    s.distance[i] += static_cast<double>(square);
-                }
-            }
-            have = want;
-            int kept = 0;
-            for (int i = 0; i < count; ++i) {
-                const int sample = s.who[i];
-                const double joint = constant[k] - 0.5 * s.distance[i];
-                if (!(joint >= best[sample] - depth)) continue;
-                if (have == d) {
-                    s.log_joint[static_cast<std::size_t>(sample) * m + k] = joint;
-                    best[sample] = std::max(best[sample], joint);
-                    continue;
-                }
-                s.who[kept] = sample;
-                s.distance[kept++] = s.distance[i];
-            }
-            if (have == d) return;
-            count = kept;
+        int end = d;
+        if (flat(k)) {
+            end = d - kOutputs;
+            differences(k, place, ld, count, s);
+            add(k, end, d, count, s);
+            count = keep(k, count, best, s);
+        }
+        for (int have = 0, want; have < end && count > 0; have = want) {
+            want = have == 0 ? std::min(kFirst, end) : std::min(2 * have, end);
+            differences(k, place, std::min<std::int64_t>(padded(want), ld), count, s);
+            add(k, have, want, count, s);
+            count = keep(k, count, best, s);
+        }
+        for (int i = 0; i < count; ++i) {
+            const double joint = constant[k] - 0.5 * s.distance[i];
+            s.log_joint[static_cast<std::size_t>(s.who[i]) * m + k] = joint;
+            best[s.who[i]] = std::max(best[s.who[i]], joint);
         }
     }
 };

@@ -121,6 +121,7 @@ def scores(weights, means, counts):
 def softmax(values):
     """Softmax over the last axis, in place; returns its argument."""
     values -= values.max(axis=1, keepdims=True)
-    np.exp(values, out=values)
+    with np.errstate(under="ignore"):
+        np.exp(values, out=values)
     values /= values.sum(axis=1, keepdims=True)
     return values

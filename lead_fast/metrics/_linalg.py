@@ -17,7 +17,7 @@ def to_numpy(array):
     return array if isinstance(array, np.ndarray) else array.get()
 
 
-def outer_sum(block, out=None):
+def outer_sum(block, out=None, work=None):
     """Add ``block.T @ block`` to ``out`` in float64, only on and above the diagonal on the CPU.
 
     Parameters
@@ -25,6 +25,8 @@ def outer_sum(block, out=None):
     block : array (B, D), float32 or float64, rows contiguous
     out : array (D, D) float64, optional
         Fortran order on the CPU. Only its upper triangle counts, see :func:`mirror`.
+    work : array (D, D) float32, optional
+        Fortran order; room for a float32 product.
     """
     xp = namespace(block)
     if xp is not np:
@@ -39,29 +41,39 @@ def outer_sum(block, out=None):
         if out is None:
             return outer(block)
         return blas.dsyrk(1.0, block.T, beta=1.0, c=out, overwrite_c=True)
-    product = outer(block)
+    product = outer(block, work)
     if out is None:
         return product.astype(np.float64, order="F")
     # Blocks are added in float64, so the error does not grow with their number.
     return np.add(out, product, out=out)
 
 
-def outer(block):
-    """``block.T @ block`` in the block's own type, only on and above the diagonal on the CPU."""
+def outer(block, out=None):
+    """``block.T @ block`` in the block's own type, only on and above the diagonal on the CPU.
+
+    `out`, in Fortran order and of the same type, is overwritten on the CPU where it is given; below
+    its diagonal it stays as it is.
+    """
     xp = namespace(block)
     if xp is not np:
         return block.T @ block
     from scipy.linalg import blas
 
+    syrk = blas.dsyrk if block.dtype == np.float64 else blas.ssyrk
     # A C-contiguous (B, D) is a Fortran-contiguous (D, B): its own transpose, without a copy.
-    return (blas.dsyrk if block.dtype == np.float64 else blas.ssyrk)(1.0, block.T)
+    if out is None:
+        return syrk(1.0, block.T)
+    return syrk(1.0, block.T, beta=0.0, c=out, overwrite_c=True)
 
 
 def plus_outer(a, rows):
     """``a + rows.T @ rows``, a new array in Fortran order, for symmetric `a` and a few rows."""
-    out = rows.T @ rows
-    out += a
-    return out.T if namespace(out) is np else out
+    if namespace(rows) is not np:
+        return a + rows.T @ rows
+    from scipy.linalg import blas
+
+    out = np.array(a, order="F")
+    return mirror(blas.dsyrk(1.0, np.ascontiguousarray(rows).T, beta=1.0, c=out, overwrite_c=True))
 
 
 def mirror(upper):
@@ -147,7 +159,7 @@ def solve_transposed(factor, b):
 _SAFE_PIVOT = 1e-4
 
 
-def log_determinant(a):
+def log_determinant(a, work=None):
     """Logarithm of the determinant of a positive definite array.
 
     Parameters
@@ -155,10 +167,15 @@ def log_determinant(a):
     a : array (D, D) float32 or float64
         Only its upper triangle is read. Factorised in its own type, but for float32 arrays that
         are too close to singular; see :func:`cholesky_upper`.
+    work : array (D, D) float32, optional
+        Fortran order; room for a float32 factor.
     """
     if a.dtype == np.float32:
         diagonal = a.diagonal().astype(np.float64)
-        factor = cholesky_upper(a.copy(order="F"))
+        if work is None:
+            work = namespace(a).empty_like(a, order="F")
+        work[...] = a
+        factor = cholesky_upper(work)
         if factor is not None:
             pivots = factor.diagonal().astype(np.float64) ** 2
             if bool((pivots > _SAFE_PIVOT * diagonal).all()):
@@ -179,6 +196,18 @@ def add_outer(a, vector):
 
     syr = blas.ssyr if a.dtype == np.float32 else blas.dsyr
     return syr(1.0, vector.astype(a.dtype), a=a, overwrite_a=True)
+
+
+def inverse_lower(factor):
+    """``L^-1`` for the lower triangle of ``factor``; what is above the diagonal does not count."""
+    xp = namespace(factor)
+    if xp is np:
+        from scipy.linalg import lapack
+
+        inverse, info = lapack.dtrtri(factor, lower=1)
+        assert info == 0, info
+        return inverse
+    return solve_lower(factor, xp.eye(len(factor)))
 
 
 def eigh(a):

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from .. import backend
-from ._linalg import cholesky, solve_lower
+from ._linalg import cholesky, inverse_lower
 
 _PAD = 16
 _MASS = 10 * np.finfo(np.float64).eps  # of the public code: no component is quite empty
@@ -24,37 +25,40 @@ class Mixture:
 
 
 class _Parameters:
-    """Means, triangular factors of the inverse covariances, and log constants of M components."""
+    """Means, triangular factors of the inverse covariances, and log constants of M components.
 
-    def __init__(self, z, d, posteriors, ridge):
-        m, n = posteriors.shape
-        ld, dtype = z.shape[1], z.dtype
-        self.mean = np.zeros((m, ld), dtype)
-        self.factor = np.zeros((m, d, ld), dtype)
-        mass = np.empty(m)
-        halves = np.empty(m)
-        diagonal = np.diag_indices(d)
-        for k in range(m):
-            rows = np.flatnonzero(posteriors[k])
-            r = posteriors[k, rows].astype(np.float64)
-            mass[k] = r.sum() + _MASS
-            x = z[rows, :d]
-            mean = (r @ x) / mass[k]
-            x = x - mean.astype(dtype)
-            weighted = x * np.sqrt(r / mass[k]).astype(dtype)[:, None]
-            covariance = (weighted.T @ weighted).astype(np.float64)
-            covariance[diagonal] += ridge
-            lower = cholesky(covariance, overwrite=True)
-            if lower is None:
-                return self._fail()
-            halves[k] = np.log(np.diagonal(lower)).sum()
-            self.mean[k, :d] = mean
-            self.factor[k, :, :d] = np.tril(solve_lower(lower, np.eye(d)))
+    One component per thread, with one BLAS thread each, which the caller sees to.
+    """
+
+    def __init__(self, z, d, posteriors, ridge, pool):
+        self.z, self.d, self.posteriors, self.ridge = z, d, posteriors, ridge
+        m, ld = len(posteriors), z.shape[1]
+        self.mean = np.zeros((m, ld), z.dtype)
+        self.factor = np.zeros((m, d, ld), z.dtype)
+        mass, halves = np.array(list(pool.map(self._component, range(m)))).T
+        self.failed = not np.isfinite(halves).all()
         self.constant = np.log(mass / mass.sum()) - halves - 0.5 * d * math.log(2.0 * math.pi)
-        self.failed = False
 
-    def _fail(self):
-        self.failed = True
+    def _component(self, k):
+        """Set component k; return its mass and half the log-determinant of its covariance."""
+        d = self.d
+        rows = np.flatnonzero(self.posteriors[k])
+        r = self.posteriors[k, rows].astype(np.float64)
+        mass = r.sum() + _MASS
+        # In float64: with fewer samples than dimensions the ridge is all that there is in some
+        # directions, and must not drown in the rounding of the others.
+        x = self.z[rows, :d].astype(np.float64)
+        mean = (r @ x) / mass
+        x -= mean
+        x *= np.sqrt(r / mass)[:, None]
+        covariance = x.T @ x
+        covariance[np.diag_indices(d)] += self.ridge
+        lower = cholesky(covariance, overwrite=True)
+        if lower is None:
+            return mass, math.nan
+        self.mean[k, :d] = mean
+        self.factor[k, :, :d] = np.tril(inverse_lower(lower))
+        return mass, np.log(np.diagonal(lower)).sum()
 
 
 def fit(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-6):
@@ -75,7 +79,7 @@ def fit(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-6):
     Returns
     -------
     Mixture, or None
-        None where a covariance is not positive definite: float32 is not enough.
+        None where a covariance is not positive definite.
     """
     n, d = z.shape
     wide = np.zeros((n, -(-d // _PAD) * _PAD), z.dtype)
@@ -84,21 +88,22 @@ def fit(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-6):
     posteriors = np.zeros((n_components, n), z.dtype)
     posteriors[likely, np.arange(n)] = 1
     depth, before, converged = _DEPTH[z.dtype.name], -math.inf, False
-    with backend.one_blas_thread():
-        parameters = _Parameters(wide, d, posteriors, ridge)
+    threads = backend.threads()
+    with backend.one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        parameters = _Parameters(wide, d, posteriors, ridge, pool)
         for iteration in range(1, max_iter + 2):
             if parameters.failed:
                 return None
             posteriors, likelihood = backend.cpu().mixture_e_step(
                 wide, d, parameters.mean, parameters.factor, parameters.constant, likely,
-                np.argsort(likely, kind="stable"), depth, backend.threads(),
+                np.argsort(likely, kind="stable"), depth, threads,
             )  # fmt: skip
             likelihood = float(likelihood.mean())
             # As in the public code, the parameters are updated once more after the last comparison.
             if converged or iteration > max_iter:
                 break
             likely = posteriors.argmax(axis=0).astype(np.int32)
-            parameters = _Parameters(wide, d, posteriors, ridge)
+            parameters = _Parameters(wide, d, posteriors, ridge, pool)
             converged = abs(likelihood - before) < tol
             before = likelihood
     return Mixture(posteriors, likelihood, iteration - 1, converged)

@@ -141,8 +141,9 @@ class _Ranker:
     def __init__(self, z, labels, tol):
         self.z, self.labels = z, labels
         p = float(labels.count)
-        # What the sum of rank * weight may be off by.
-        self.slack = 2.0 * tol * math.sqrt(p**3 / 12.0 * labels.spread)
+        # A correlation of 1 in units of the sum of rank * weight.
+        self.unit = 2.0 * math.sqrt(p**3 / 12.0 * labels.spread)
+        self.slack = tol * self.unit
         step = max(1, _BLOCK_BYTES // (len(z) * z.itemsize))
         self.steps = range(0, len(z), min(step, 1024))
         self._room = np.empty((self.steps.step, len(z)), z.dtype)
@@ -172,19 +173,21 @@ class _Ranker:
             )  # fmt: skip
         count, sums = count.sum(axis=0, dtype=np.int64), sums.sum(axis=0)
         before = below + np.cumsum(count) - count
-        # The most that the order within a bin can matter: all weight at one end of it.
+        # The most that the order within a bin can matter: all weight at one end of it. And that
+        # ties can matter that may or may not be there.
         heavy = np.abs(sums) / labels.largest
+        tied = count.astype(np.float64) ** 3 - count
         loss = labels.largest * heavy * (count - heavy) / 2.0
+        loss += self.unit * tied / (2.0 * float(labels.count) ** 3)
         order = np.argsort(-loss, kind="stable")
         rest = np.cumsum(loss[order][::-1])[::-1]
         sure = np.ones(_BINS, bool)
         sure[order[rest > slack]] = False
         if (high - low) / _BINS < 1e-16:  # nothing is left to tell apart
             sure[:] = True
+            total.ties += float(tied.sum())
         ranks = before + 0.5 * (count + 1)
         total.rank_weight += float(ranks[sure] @ sums[sure])
-        ties = count[sure].astype(np.float64)
-        total.ties += float((ties**3 - ties).sum())
         spent = float(loss[sure].sum())
         wanted = np.flatnonzero(~sure)
         for b in wanted[count[wanted] > _COLLECTED]:

@@ -164,17 +164,30 @@ class Shared:
         Rows are centred before they are multiplied, so nothing cancels.
         """
         means = self.class_means.astype(self.dtype)
-        total, buffer = None, self._buffer()
+        total, buffer, work = None, self._buffer(), self._work()
         for place, block in self.blocks():
             part = buffer[: len(block)]
             np.take(means, self.codes[place], axis=0, out=part, mode="clip")
             np.subtract(block, part, out=part)
-            total = outer_sum(part, total)
+            total = outer_sum(part, total, work)
         return self._frozen(mirror(total))
 
     def _buffer(self):
         """Room for one block, to be used again for the next: fresh memory costs as much as work."""
         return np.empty((self.block_rows(), self.d), self.dtype)
+
+    def _work(self):
+        """Room for one product of a block with itself; zeros, as only one triangle is written."""
+        return np.zeros((self.d, self.d), np.float32, order="F")
+
+    def _read(self, rows, out):
+        """Copy rows of the features into `out`."""
+        data = self.features.data
+        if data.dtype == self.dtype and data.flags.aligned:
+            np.take(data, rows, axis=0, out=out, mode="clip")
+        else:
+            out[...] = type(self.features)(data[rows], self.features.dtype).to_float()
+        return out
 
     @cached_property
     def total(self):
@@ -211,26 +224,31 @@ class Shared:
         c : int
             Number of the class.
         scatter : array (D, D) of `dtype` or float64, Fortran order
-            Only its upper triangle counts; the caller's to change.
+            Only its upper triangle counts; the caller's to change until the next is asked for.
 
         Notes
         -----
         N D^2 operations, after which `within` is there for nothing.
         """
         total, means = None, self.class_means.astype(self.dtype)
-        buffer = self._buffer()
+        buffer, scatter = self._buffer(), np.zeros((self.d, self.d), self.dtype, order="F")
         for c, rows in enumerate(self.labels.rows_by_class()):
-            scatter, single = None, len(rows) <= len(buffer)
-            for _, block in self.blocks(rows):
-                part = np.subtract(block, means[c], out=buffer[: len(block)])
-                scatter = outer(part) if single else outer_sum(part, scatter)
-            if scatter is None:
+            if len(rows) == 0:
                 continue
+            parts = [rows[i : i + len(buffer)] for i in range(0, len(rows), len(buffer))]
+            found = None
+            for part in parts:
+                block = self._read(part, buffer[: len(part)])
+                np.subtract(block, means[c], out=block)
+                if len(parts) == 1:
+                    found = outer(block, scatter)
+                else:
+                    found = outer_sum(block, found)
             if total is None:
-                total = scatter.astype(np.float64, order="F")
+                total = found.astype(np.float64, order="F")
             else:
-                np.add(total, scatter, out=total)
-            yield c, scatter
+                np.add(total, found, out=total)
+            yield c, found
         self.__dict__.setdefault("within", self._frozen(mirror(total)))
 
     @cached_property

@@ -109,8 +109,6 @@ class NLEEP(Metric):
                 "out samples; set n_per_class lower"
             )
         mixture = self._mixture(shared)
-        if mixture is None and shared.dtype != np.float64:
-            mixture = self._mixture(shared.refined)
         if mixture is None:
             raise InputError("nleep: a covariance is not positive definite; raise ridge")
         if not mixture.converged:

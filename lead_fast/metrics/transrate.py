@@ -71,9 +71,10 @@ class TransRate(Metric):
         # Gram matrices of fewer samples than features are smaller the other way round; the scatter
         # of all is needed anyway, so that those of the classes come for half the price.
         if shared.n > 0.75 * shared.d * shared.k:
+            work = np.empty((shared.d, shared.d), np.float32, order="F")
             for c, scatter in shared.class_scatters():
                 offset = (shared.class_means[c] - shared.mean) * np.sqrt(shared.counts[c])
-                rates[c] = self._rate(add_outer(scatter, offset), shared.counts[c])
+                rates[c] = self._rate(add_outer(scatter, offset), shared.counts[c], work)
             whole = self._rate(np.array(shared.total, order="F"), shared.n)
         else:
             whole = self._rate(
@@ -85,12 +86,12 @@ class TransRate(Metric):
         weights = shared.counts / shared.n if self.weighted else np.full(shared.k, 1.0 / shared.k)
         return whole - float(weights @ rates)
 
-    def _rate(self, gram, n):
+    def _rate(self, gram, n, work=None):
         """Half the log-determinant of I + gram / (n eps); overwrites its upper triangle."""
         # |I + gram / (n eps)| = |gram + n eps I| / (n eps)^D
         scale = n * self.eps
         np.einsum("ii->i", gram)[...] += scale
-        return 0.5 * (log_determinant(gram) - len(gram) * np.log(scale))
+        return 0.5 * (log_determinant(gram, work) - len(gram) * np.log(scale))
 
     def _class_rate(self, shared, rows):
         mean = shared.mean.astype(shared.dtype)

@@ -1,0 +1,101 @@
+"""PACTran against the public code at its optimum, and the pass over the features."""
+
+import golden
+import numpy as np
+import pytest
+from helpers import EPS32, class_labels, relu_features, threads
+from scipy.special import log_softmax, softmax
+
+import lead_fast as lf
+from lead_fast import backend
+from lead_fast import reference_metrics as reference
+from lead_fast.errors import ConvergenceWarning, ScoreWarning
+
+PACTran = lf.metrics.get("pactran")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("model", golden.MODELS)
+def test_golden(model, dtype):
+    if "pactran_xent_l1" not in golden.GOLDEN[model]:
+        pytest.skip("the public code did not converge")
+    features, labels = golden.load(model)
+    metric = PACTran(labels, dtype=dtype)
+    golden.assert_golden(metric(features), model, "pactran_gauss_l1_s100", dtype)
+    without = PACTran(labels, dtype=dtype, flatness=False)
+    golden.assert_golden(without(features), model, "pactran_xent_l1", dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    "counts, d",
+    [([40, 50], 8), ([90, 5, 3], 30), ([1, 40, 31], 3), ([10] * 10, 20), ([20, 13], 64)],
+)
+def test_reference(counts, d, dtype):
+    labels = class_labels(counts)
+    x = relu_features(labels, d, seed=3)
+    x[:, 0] += 100.0
+    x[:, -1] = 3.0
+    for options in ({}, {"lambda_factor": 0.1}, {"lambda_factor": 10.0, "s2_factor": 3.0}):
+        expected = reference.pactran(
+            x, labels, options.get("lambda_factor", 1.0),
+            options.get("s2_factor", 100.0 * options.get("lambda_factor", 1.0)),
+        )  # fmt: skip
+        # A ConvergenceWarning is an error in these tests.
+        score = lf.score(x, labels, "pactran", dtype=dtype, **options)
+        without = lf.score(x, labels, "pactran", dtype=dtype, flatness=False, **options)
+        limit = 1e-7 if dtype == "float64" else 1e-4  # the reference stops at a gradient of 1e-10
+        assert abs(score - expected[0]) <= limit * abs(expected[0])
+        assert abs(without - expected[1]) <= limit * abs(expected[1])
+
+
+def by_hand(x, labels, weights, bias):
+    z = x.astype(np.float64) - x.mean(axis=0, dtype=np.float64)
+    scores = z @ weights.T + bias
+    p = softmax(scores, axis=1)
+    error = p - np.eye(len(bias))[labels]
+    loss = -log_softmax(scores, axis=1)[np.arange(len(x)), labels].sum()
+    curvature = ((p - p**2).sum(axis=1) * ((z**2).sum(axis=1) + 1)).sum()
+    return loss, error.T @ z, error.sum(axis=0), curvature
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("n, d, k", [(1, 1, 2), (31, 5, 3), (97, 33, 7), (1025, 600, 12)])
+def test_pass(n, d, k, exact, dtype, rng):
+    labels = rng.integers(0, k, n).astype(np.int32)
+    x = relu_features(labels, d).astype(dtype)
+    weights, bias = rng.standard_normal((k, d)) / d**0.5, rng.standard_normal(k)
+    mean = x.mean(axis=0, dtype=np.float64)
+    loss, gradient, of_bias, curvature = backend.cpu().softmax_pass(
+        x, dtype, labels, mean, np.ones(d), weights, bias, exact, True, 2
+    )
+    expected = by_hand(x, labels, weights, bias)
+    size = np.abs(x.astype(np.float64) - mean).sum(axis=0).max() + n
+    limit = (1e-14 if exact else 8 * EPS32) * size * d**0.5
+    assert abs(loss - expected[0]) <= limit
+    assert np.abs(gradient - expected[1]).max() <= limit
+    assert np.abs(of_bias - expected[2]).max() <= limit
+    assert abs(curvature - expected[3]) <= limit * d**0.5
+
+
+def test_threads_give_the_same_bits():
+    labels = class_labels([200, 150, 3])
+    x = relu_features(labels, 20)
+    scores = set()
+    for count in (1, 2, 3):
+        with threads(count):
+            scores.add(lf.score(x, labels, "pactran"))
+    assert len(scores) == 1
+
+
+def test_stopping_short_warns():
+    labels = class_labels([50, 50])
+    with pytest.warns(ConvergenceWarning, match="3 passes left a gain"):
+        lf.score(relu_features(labels, 20, spread=0.2), labels, "pactran", max_passes=3)
+
+
+def test_fewer_samples_than_features_warn():
+    labels = class_labels([15, 15])
+    with pytest.warns(ScoreWarning, match="fewer samples"):
+        lf.score(relu_features(labels, 64), labels, "pactran")
