@@ -150,16 +150,18 @@ def _score(arguments):
 
 
 def _tau(arguments):
-    from .evaluation import read_table
-    from .zoo.report import Ranking, tau_lines
+    from .evaluation import agreement, read_table, ties
+    from .zoo.report import agreement_dict, agreement_lines
 
     scores = read_table(arguments.scores)
     truth = _read_truth(arguments.truth, scores)
-    ranking = Ranking(((model, score, 0.0, None) for model, score in scores.items()), "", "")
+    common = [model for model in scores if model in truth]
+    pair = [scores[model] for model in common], [truth[model] for model in common]
+    found = agreement(*pair, n_boot=arguments.bootstrap, seed=arguments.seed)
     if arguments.json:
-        _print(_json(ranking.to_dict(truth)["tau"]))
+        _print(_json(agreement_dict(found, ties(*pair))))
     else:
-        _print("\n".join(tau_lines(ranking.tau(truth))))
+        _print("\n".join(agreement_lines(found, ties(*pair))))
     return EXIT_OK
 
 
@@ -232,6 +234,14 @@ def _parser():
         "scores", metavar="SCORES.json", help="{model: score}, or what rank --json printed"
     )
     tau.add_argument("truth", metavar="TRUTH.json", help="{model: accuracy}")
+    tau.add_argument(
+        "--bootstrap",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="resamples of the models for the 95 %% intervals; 0 for none (1000)",
+    )
+    tau.add_argument("--seed", type=int, default=0, help="seed of the resamples (0)")
 
     _command(commands, "info", _info, "say how this package was built and what it found")
     return parser

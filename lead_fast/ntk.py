@@ -96,6 +96,25 @@ def rates_of_rows(x, rows, weights, biases):
     return np.array([part.mean() for part in np.split(trace, ends[:-1])])
 
 
+def expected_rates(x, rows, n_classes, hidden):
+    r"""Mean of the rates over all He-normal heads with zero biases, (K,) float64.
+
+    A weight matrix of variance 2 / fan-in followed by a ReLU keeps :math:`|a|^2 / width` on
+    average, and the gates are on half of the time whatever the norms are, so that
+    :math:`E |a_l|^2 = |x|^2 H_l / D` and :math:`E |s_l|^2 = K`, independent within each layer.
+    """
+    width = x.shape[1]
+    slope = 1.0 + sum(hidden) / width
+    chosen = np.concatenate(rows)
+    norms = np.empty(len(chosen))
+    for start in range(0, len(chosen), 1024):  # a copy of a few rows at a time
+        part = as_features(type(x)(x.data[chosen[start : start + 1024]], x.dtype)).to_float()
+        norms[start : start + 1024] = np.einsum("nd,nd->n", part, part, dtype=np.float64)
+    ends = np.cumsum([len(r) for r in rows])
+    means = np.array([part.mean() for part in np.split(norms, ends[:-1])])
+    return n_classes * (len(hidden) + 1 + slope * means)
+
+
 def class_rates(features, labels, head, n_samples=64, seed=0, device=None, allow_tf32=False):
     r"""Mean eigenvalue of each class's kernel, from its diagonal alone.
 

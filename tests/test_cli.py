@@ -395,21 +395,38 @@ def test_tau(zoo, truth, tmp_path):
     expected = lead_fast.rank(zoo).tau(json.loads(truth.read_text()))
     done = shell("tau", tmp_path / "ranking.json", truth, "--json")
     assert (done.returncode, done.stderr) == (0, "")
-    assert strict_json(done.stdout) == expected
+    found = strict_json(done.stdout)
+    assert {name: found[name] for name in expected} == expected
+    assert {"kendall", "pearson", "top1_regret", "top3_regret", "ties", "intervals"} <= set(found)
 
 
 def test_tau_of_plain_scores(truth, tmp_path, call):
     (tmp_path / "s.json").write_text('{"m1": 1, "m2": 3, "m3": 2, "m4": 9}')
     status, out, err = call("tau", tmp_path / "s.json", truth)
     assert status == 0
-    assert out == (
-        "weighted tau, SciPy's convention: 1.0000\nweighted tau, Eq. (1) of the paper: 1.0000\n"
-    )
+    lines = out.splitlines()
+    assert lines[:6] == [
+        "weighted tau, SciPy's convention: 1.0000",
+        "weighted tau, Eq. (1) of the paper: 1.0000",
+        "Kendall tau-b: 1.0000",
+        lines[3],
+        "top-1 regret (in the unit of the accuracies): 0.0000",
+        "top-3 regret (in the unit of the accuracies): 0.0000",
+    ]
+    assert lines[3].startswith("Pearson correlation: ")
+    assert lines[6] == "pairs of 3 models: 3, tied in the scores 0, in truth 0"
+    assert len(lines) == 13 and all("resamples" in line for line in lines[7:])
+    assert call("tau", tmp_path / "s.json", truth)[1] == out
+    assert call("tau", tmp_path / "s.json", truth, "--bootstrap", 0)[1].splitlines() == lines[:7]
+    assert call("tau", tmp_path / "s.json", truth, "--bootstrap", -1)[0] == 2
     assert "no accuracy for m4" in err
     (tmp_path / "s.json").write_text('{"m1": 1, "m2": 1, "m3": 1}')
     status, out, err = call("tau", tmp_path / "s.json", truth, "--json")
     assert (status, err) == (0, "")
-    assert strict_json(out) == {"scipy": None, "paper": 0.0}
+    found = strict_json(out)
+    assert (found["scipy"], found["paper"], found["kendall"]) == (None, 0.0, None)
+    assert found["intervals"]["scipy"] is None
+    assert found["ties"]["scores"] == 3
     (tmp_path / "s.json").write_text('{"m1": 1, "m2": 1}')
     assert_refused(call("tau", tmp_path / "s.json", truth), "m3", "m1, m2")
 

@@ -339,6 +339,52 @@ def tau_lines(tau):
     return [f"weighted tau, {_TAU_NAMES[name]}: {text}" for name, text in values.items()]
 
 
+def agreement_lines(found, tied):
+    """What :func:`lead_fast.evaluation.agreement` found, as lines; the two weighted taus first."""
+    lines = tau_lines({name: found[name].value for name in CONVENTIONS})
+    rest = [name for name in found if name not in CONVENTIONS]
+    for name in rest:
+        value = found[name].value
+        text = "undefined (no order)" if value != value else f"{value:.4f}"
+        lines.append(f"{_measure_name(name)}: {text}")
+    lines.append(
+        f"pairs of {tied['models']} models: {tied['pairs']}, tied in the scores {tied['scores']}, "
+        f"in truth {tied['truth']}"
+    )
+    for name, interval in found.items():
+        if interval.draws:
+            lines.append(
+                f"95 % of {interval.draws} resamples, {_measure_name(name)}: "
+                f"{interval.low:.4f} to {interval.high:.4f}"
+            )
+    return lines
+
+
+def agreement_dict(found, tied):
+    """The same as one JSON-ready object; what is undefined is None."""
+
+    def known(value):
+        return None if value != value else value
+
+    return {
+        **{name: known(interval.value) for name, interval in found.items()},
+        "ties": tied,
+        "intervals": {
+            name: [interval.low, interval.high] if interval.draws else None
+            for name, interval in found.items()
+        },
+    }
+
+
+def _measure_name(name):
+    if name in CONVENTIONS:
+        return f"weighted tau, {_TAU_NAMES[name]}"
+    if name.startswith("top"):
+        k = name.removeprefix("top").removesuffix("_regret")
+        return f"top-{k} regret (in the unit of the accuracies)"
+    return {"kendall": "Kendall tau-b", "pearson": "Pearson correlation"}[name]
+
+
 def _align(rows):
     """Columns of equal width: the second (names) to the left, the others to the right."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import math
-import numbers
-import os
 from collections.abc import Mapping
 
 import numpy as np
 
-from ._text import name_list, one_line, unique_keys
-from .errors import InputError, InputTypeError
+from .._text import name_list
+from ..errors import InputError, InputTypeError
+from ..options import integer
 
 CONVENTIONS = ("scipy", "paper")
 
@@ -79,25 +77,28 @@ def weighted_tau(scores, truth, convention="scipy"):
             f"unknown convention {convention!r} of weighted tau; there are: "
             f"{', '.join(CONVENTIONS)}"
         )
-    scores, truth = _paired(scores, truth)
+    scores, truth = paired(scores, truth)
     if convention == "scipy":
         from scipy.stats import weightedtau  # takes a good part of a second to import
 
         return float(weightedtau(scores, truth).statistic)
-    return _tau_of_eq1(scores, truth)
+    return tau_of_eq1(scores, truth)
 
 
-def _tau_of_eq1(scores, truth):
+def tau_of_eq1(scores, truth, model=None):
+    """Eq. (1); with the model that each entry is, pairs of one and the same model are left out."""
     _, inverse, counts = np.unique(-truth, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     rank = ((last - counts + 1 + last) / 2.0)[inverse]  # 1 is the best; ties share the mean rank
     i, j = np.triu_indices(len(truth), k=1)
     weight = 1.0 / (rank[i] + rank[j])
     agreement = np.sign(truth[i] - truth[j]) * np.sign(scores[i] - scores[j])
+    if model is not None:
+        weight = weight * (model[i] != model[j])
     return float(np.sum(weight * agreement) / np.sum(weight))
 
 
-def _paired(scores, truth):
+def paired(scores, truth):
     """Both sides as float64 vectors over the same models."""
     if isinstance(scores, Mapping) != isinstance(truth, Mapping):
         raise InputTypeError(
@@ -136,103 +137,133 @@ def _vector(values, what):
     return vector
 
 
-def match_truth(models, truth, source="truth"):
-    """The models of a ranking that have a true accuracy.
+def kendall(scores, truth):
+    """Kendall tau-b between scores and true accuracies.
 
     Parameters
     ----------
-    models : iterable of str
-        The models that are ranked.
-    truth : mapping {model: float}
-        True accuracies.
-    source : str
-        What to call the table in messages, such as its file name.
+    scores, truth : array_like of shape (M,), or dict {model: float}
+        As for :func:`weighted_tau`.
 
     Returns
     -------
-    matched, unmatched : list of str
-        Models with and without an accuracy, in the order of `models`.
+    float
+        Between -1 and 1. A pair that is tied on one side counts for neither order and shrinks the
+        denominator of that side; NaN if all scores, or all accuracies, are equal.
 
     Raises
     ------
-    InputError
-        If `truth` names a model that is not among `models`, or fewer than two of them.
+    InputError, InputTypeError
+        As for :func:`weighted_tau`.
+
+    Notes
+    -----
+    O(M log M) time.
+
+    References
+    ----------
+    M. Kendall, "The treatment of ties in ranking problems", Biometrika 1945.
+
+    Examples
+    --------
+    >>> from lead_fast.evaluation import kendall
+    >>> round(kendall([0.9, 0.7, 0.2], [81.0, 86.5, 70.2]), 4)
+    0.3333
     """
-    models = list(models)
-    foreign = [name for name in truth if name not in set(models)]
-    if foreign:
-        raise InputError(
-            f"{source} names what is not among the models: {name_list(foreign)} "
-            f"(they are {name_list(models)})"
-        )
-    matched = [name for name in models if name in truth]
-    if len(matched) < 2:
-        raise InputError(
-            f"{source} has accuracies for {len(matched)} of the {len(models)} models; "
-            "a rank correlation needs 2"
-        )
-    return matched, [name for name in models if name not in truth]
+    scores, truth = paired(scores, truth)
+    return kendall_of(scores, truth)
 
 
-def read_table(path):
-    """A JSON file that maps models to numbers.
+def kendall_of(scores, truth):
+    """Tau-b of vectors."""
+    from scipy.stats import kendalltau
+
+    return float(kendalltau(scores, truth).statistic)
+
+
+def pearson(scores, truth):
+    """Pearson correlation between scores and true accuracies.
 
     Parameters
     ----------
-    path : path-like
-        Either ``{model: number}``, or the object that ``lead-fast rank --json`` prints, of which
-        the models with a score are taken.
+    scores, truth : array_like of shape (M,), or dict {model: float}
+        As for :func:`weighted_tau`.
 
     Returns
     -------
-    dict {str: float}
+    float
+        Between -1 and 1; NaN if all scores, or all accuracies, are equal. It compares values, not
+        ranks, so ties are nothing special and one outlier can decide it.
 
     Raises
     ------
-    InputError
-        A file that cannot be read, is not JSON, is not such an object, names a model twice, or has
-        a value that is not a finite number.
+    InputError, InputTypeError
+        As for :func:`weighted_tau`.
+
+    Examples
+    --------
+    >>> from lead_fast.evaluation import pearson
+    >>> round(pearson([0.0, 1.0, 2.0], [70.0, 80.0, 90.0]), 12)
+    1.0
     """
-    path = os.fspath(path)
-    try:
-        with open(path, encoding="utf-8") as file:
-            table = json.load(file, object_pairs_hook=unique_keys)
-    except OSError as error:
-        raise InputError(f"{path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # of which JSON and Unicode errors are kinds
-        raise InputError(f"{path}: not usable JSON: {one_line(error)}") from error
-    if isinstance(table, dict) and isinstance(table.get("scores"), list):
-        table = _scores_of_ranking(table["scores"], path)
-    if not isinstance(table, dict):
-        raise InputError(f"{path}: must hold an object {{model: number}}, not {_json_type(table)}")
-    return {model: _finite_number(value, path, model) for model, value in table.items()}
+    return pearson_of(*paired(scores, truth))
 
 
-def _scores_of_ranking(rows, path):
-    scores = {}
-    for row in rows:
-        if not isinstance(row, dict) or not isinstance(row.get("model"), str) or "score" not in row:
-            raise InputError(f'{path}: an entry of "scores" lacks "model" or "score"')
-        if row["model"] in scores:
-            raise InputError(f"{path}: names {row['model']} twice")
-        scores[row["model"]] = row["score"]
-    return {model: score for model, score in scores.items() if score is not None}
+def pearson_of(scores, truth):
+    """Pearson correlation of vectors."""
+    sides = []
+    for values in (scores, truth):
+        if values.max() == values.min():
+            return math.nan
+        largest = np.abs(values).max()
+        centred = values / largest - np.mean(values / largest)
+        sides.append(centred / np.linalg.norm(centred))
+    return float(np.clip(sides[0] @ sides[1], -1.0, 1.0))
 
 
-def _finite_number(value, path, model):
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
-        raise InputError(f"{path}: the value of {model} must be a number, not {_json_type(value)}")
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise InputError(f"{path}: the value of {model} must be a finite number")
-    return number
+def top_k_regret(scores, truth, k=1):
+    r"""Accuracy that is lost by fine-tuning the k best-scored models only.
+
+    Parameters
+    ----------
+    scores, truth : array_like of shape (M,), or dict {model: float}
+        As for :func:`weighted_tau`.
+    k : int
+        Between 1 and M.
+
+    Returns
+    -------
+    float
+        The best accuracy of all minus the best among the k models of highest score, in the unit of
+        `truth`; 0 if the best model is among them. Where scores tie at the border of the k, the
+        mean over all ways to choose among the tied models, exactly.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        As for :func:`weighted_tau`; a `k` that is no number of models.
+
+    Examples
+    --------
+    >>> from lead_fast.evaluation import top_k_regret
+    >>> top_k_regret([0.9, 0.7, 0.2], [81.0, 86.5, 70.2]), top_k_regret([1, 1, 0], [4.0, 8.0, 9.0])
+    (5.5, 3.0)
+    """
+    scores, truth = paired(scores, truth)
+    return regret(scores, truth, integer("k", k, 1, len(scores)))
 
 
-def _json_type(value):
-    if value is None:
-        return "null"
-    kinds = {bool: "a boolean", str: "a string", list: "an array", dict: "an object"}
-    return kinds.get(type(value), "a number")
+def regret(scores, truth, k):
+    """The definition of :func:`top_k_regret`, without its checks."""
+    border = np.partition(scores, -k)[-k]
+    sure = truth[scores > border]
+    tied = np.sort(truth[scores == border])[::-1]
+    best = sure.max(initial=-math.inf)
+    free = k - len(sure)
+    ways = math.comb(len(tied), free)
+    # The best of the chosen tied models is the j-th if the others come from those after it.
+    mean = sum(
+        math.comb(len(tied) - 1 - j, free - 1) / ways * max(best, value)
+        for j, value in enumerate(tied.tolist()[: len(tied) - free + 1])
+    )
+    return max(float(truth.max() - mean), 0.0)

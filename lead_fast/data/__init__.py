@@ -1,0 +1,1 @@
+"""Published numbers, see :mod:`lead_fast.evaluation.published`."""
