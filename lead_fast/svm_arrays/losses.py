@@ -167,6 +167,20 @@ class Curvature:
             self.weight = self.weight[rows]
         return self
 
+    def between_classes(self):
+        """Sum over the rows of the curvature: (K, K), or its diagonal (K,) for ovr."""
+        xp, free = self.loss.xp, self.free
+        if self.loss.form == "ovr":
+            return free.sum(axis=0, dtype=np.float64)
+        pairs = self.own.astype(free.dtype).T @ free
+        total = -(pairs + pairs.T)
+        total[xp.diag_indices(len(total))] = 0
+        if self.weight is not None:
+            fan = self.loss.coefficients(free, self.own)
+            total -= fan.T @ (fan * (self.weight / self.rho))
+        total[xp.diag_indices(len(total))] += pairs.sum(axis=0) + pairs.sum(axis=1)
+        return total.astype(np.float64)
+
     def __call__(self, df):
         moved = self.free * self.loss.differences(df, self.index, self.own)
         if self.weight is not None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def direction(xp, z, gradient, curvature, group, ratio, most, check_every=1, diagonal=None):
+def direction(xp, z, gradient, curvature, group, ratio, most, check_every=1, precondition=None):
     """Solve (I - d/dv of g^T Z) p = -gradient to ``ratio`` of the residual it starts with.
 
     Parameters
@@ -21,8 +21,8 @@ def direction(xp, z, gradient, curvature, group, ratio, most, check_every=1, dia
         Limit on steps.
     check_every : int
         Steps between two looks at the residual, each of which waits for the device.
-    diagonal : (K, D + 1) array, optional
-        Of a preconditioner.
+    precondition : callable, optional
+        Of a residual (K, D + 1), symmetric and positive definite.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def direction(xp, z, gradient, curvature, group, ratio, most, check_every=1, dia
 
     p = xp.zeros_like(gradient)
     r = -gradient
-    s = r if diagonal is None else r / diagonal
+    s = r if precondition is None else precondition(r)
     d = s.copy()
     rs = dot(r, s)
     goal = ratio * ratio * float(dot(r, r).sum())
@@ -47,7 +47,7 @@ def direction(xp, z, gradient, curvature, group, ratio, most, check_every=1, dia
         alpha = divide(rs, dot(d, hd))
         p += alpha * d
         r -= alpha * hd
-        s = r if diagonal is None else r / diagonal
+        s = r if precondition is None else precondition(r)
         before, rs = rs, dot(r, s)
         if steps % check_every == 0 and not float(dot(r, r).sum()) > goal:
             break

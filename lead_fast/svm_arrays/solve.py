@@ -6,6 +6,7 @@ import numpy as np
 
 from .losses import Loss
 from .newton import direction, line_search
+from .precondition import Directions, Preconditioner
 from .rows import Rows
 
 FLOAT64_TOL = 2e-5  # below this gap products are taken in float64
@@ -120,6 +121,7 @@ class _Solver:
         self.v = xp.zeros((n_classes, features.shape[1] + 1), np.float64)
         self.f = xp.zeros((self.z.n, n_classes), self.dtype)
         self.a = xp.zeros_like(self.f)
+        self.directions = None
         self.passes = 0.0
         self.newton_steps = self.cg_steps = self.rounds = 0
 
@@ -170,10 +172,17 @@ class _Solver:
         if len(rows):
             active = self.gather(rows, curvature)
             share = active.n / z.n
+            if self.directions is None:
+                self.directions = Directions(xp, z)
+                self.passes += self.directions.share / len(p)
+            precondition = Preconditioner(
+                xp, curvature.between_classes(), self.directions, self.dtype, loss.independent
+            )
             most = max(4, int((self.max_passes - self.passes) / share) + 1)
             p, steps = direction(
-                xp, active, -p, curvature, self.group, self.ratio, min(most, 500), self.check_every
-            )
+                xp, active, -p, curvature, self.group, self.ratio, min(most, 500),
+                self.check_every, precondition,
+            )  # fmt: skip
             self.cg_steps += steps
             self.passes += steps * share
         fp = z.times(p)
