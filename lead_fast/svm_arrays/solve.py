@@ -213,9 +213,7 @@ class _Solver:
         loss = self.loss
         z = self.z.at(np.float64)
         f = z.times(self.v)
-        exact = Loss(
-            self.xp, loss.codes, len(self.v), loss.form, loss.hinge, loss.C, np.float64
-        )
+        exact = Loss(self.xp, loss.codes, len(self.v), loss.form, loss.hinge, loss.C, np.float64)
         a = exact.feasible(a)
         of_dual = z.transposed_times(exact.coefficients(a))
         self.passes += 1.0
