@@ -13,7 +13,7 @@ from .solve import svm_fit_arrays
 
 def host(xp, array):
     """The array as an ndarray."""
-    return xp.asnumpy(array) if hasattr(xp, "asnumpy") else np.asarray(array)
+    return np.ascontiguousarray(xp.asnumpy(array) if hasattr(xp, "asnumpy") else array)
 
 
 @contextlib.contextmanager

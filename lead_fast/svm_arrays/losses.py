@@ -62,11 +62,12 @@ class Loss:
         return f - self.xp.take_along_axis(f, index, axis=1)
 
     def margins(self, f):
+        """Margins m (N, K) of decision values f."""
         m = self.differences(f) + self._scalar(1)
         return m if self.form == "ovr" else self.xp.where(self.own, self._scalar(-1), m)
 
     def coefficients(self, a, own=None):
-        """g (N, K) such that the weights of the multipliers are g^T Z."""
+        """Coefficients g (N, K) such that the weights of the multipliers are g^T Z."""
         own = self.own if own is None else own
         top = a if self.form == "ovr" else a.sum(axis=1, keepdims=True)
         return self.xp.where(own, top, -a)
@@ -81,7 +82,7 @@ class Loss:
         return self.xp.maximum(v - threshold, 0), threshold
 
     def _threshold(self, v, rho):
-        """t with a = max(v - t, 0): of the sum at most C, or of t = rho * sum / (2 C)."""
+        """Threshold t with a = max(v - t, 0): of the sum at most C, or of t = rho * sum / (2 C)."""
         xp = self.xp
         u = -xp.sort(-v, axis=1)
         total = xp.cumsum(u, axis=1)
@@ -182,6 +183,7 @@ class Curvature:
         return total.astype(np.float64)
 
     def __call__(self, df):
+        """Apply to decision values (n, K) of a direction."""
         moved = self.free * self.loss.differences(df, self.index, self.own)
         if self.weight is not None:
             total = moved.sum(axis=1, keepdims=True) / self.rho

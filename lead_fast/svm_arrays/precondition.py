@@ -18,17 +18,14 @@ class Directions:
         Their eigenvalues, per row.
     rest : float
         The mean of the other eigenvalues.
-    share : float
-        What part of a pass it took for one class.
     """
 
     def __init__(self, xp, z, rank=RANK, sample=SAMPLE):
-        count = min(z.n, sample)
+        count, rank = size(z, rank, sample)
         rows = xp.asarray(np.linspace(0, z.n - 1, count).astype(np.int64))
         part = z.mapped(rows)
         part = xp.concatenate([part, xp.ones((count, 1), part.dtype)], axis=1)
         width = part.shape[1]
-        rank = min(rank, width, count)
         start = np.random.default_rng(0).standard_normal((width, rank))
         basis = xp.linalg.qr(xp.asarray(start.astype(part.dtype)))[0]
         for _ in range(SWEEPS):
@@ -40,7 +37,18 @@ class Directions:
         total = float((part * part).sum(dtype=np.float64)) / count
         left = max(0.0, total - float(self.moments.sum()))
         self.rest = left / (width - rank) if width > rank else 0.0
-        self.share = (SWEEPS + 0.5) * rank * count / z.n
+
+
+def size(z, rank=RANK, sample=SAMPLE):
+    """Rows looked at and directions taken from them."""
+    count = min(z.n, sample)
+    return count, min(rank, z.width + 1, count)
+
+
+def sampling_cost(z):
+    """Passes that :class:`Directions` takes for one class; divide by K."""
+    count, rank = size(z)
+    return (SWEEPS + 1.0) * rank * count / z.n
 
 
 class Preconditioner:

@@ -95,13 +95,13 @@ def column_statistics(xp, data):
     mean, squares = xp.zeros(width), xp.zeros(width)
     block = max(1, BLOCK_BYTES // (8 * width))
     bad = xp.zeros(n, bool)
-    for start in range(0, n, block):
-        part = numbers(xp, data[start : start + block]).astype(np.float64)
-        count = len(part)
-        bad[start : start + count] = ~xp.isfinite(part).all(axis=1)
-        centre = part.mean(axis=0)
-        part -= centre
-        with np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):  # what is not finite is counted
+        for start in range(0, n, block):
+            part = numbers(xp, data[start : start + block]).astype(np.float64)
+            count = len(part)
+            bad[start : start + count] = ~xp.isfinite(part).all(axis=1)
+            centre = part.mean(axis=0)
+            part -= centre
             shift = centre - mean
             mean += shift * (count / (start + count))
             squares += (part * part).sum(axis=0) + shift * shift * (count * start / (start + count))

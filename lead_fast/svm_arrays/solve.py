@@ -6,7 +6,7 @@ import numpy as np
 
 from .losses import Loss
 from .newton import direction, line_search
-from .precondition import Directions, Preconditioner
+from .precondition import Directions, Preconditioner, sampling_cost
 from .rows import Rows
 
 FLOAT64_TOL = 2e-5  # below this gap products are taken in float64
@@ -49,7 +49,7 @@ class Fit:
 
 def svm_fit_arrays(
     xp, features, codes, n_classes, mean, inverse_scale, form, hinge, C=1.0, tol=1e-3,
-    max_passes=1000, *, rho=0.3, growth=2.0, ratio=0.1, balance=0.5, check_every=None,
+    max_passes=1000, *, rho=0.3, growth=2.0, ratio=0.2, balance=0.5, check_every=None,
 ):  # fmt: skip
     r"""Multi-class SVM on arrays of NumPy or CuPy.
 
@@ -172,12 +172,7 @@ class _Solver:
         if len(rows):
             active = self.gather(rows, curvature)
             share = active.n / z.n
-            if self.directions is None:
-                self.directions = Directions(xp, z)
-                self.passes += self.directions.share / len(p)
-            precondition = Preconditioner(
-                xp, curvature.between_classes(), self.directions, self.dtype, loss.independent
-            )
+            precondition = self.preconditioner(curvature)
             most = max(4, int((self.max_passes - self.passes) / share) + 1)
             p, steps = direction(
                 xp, active, -p, curvature, self.group, self.ratio, min(most, 500),
@@ -200,6 +195,17 @@ class _Solver:
         self.f += t.astype(self.dtype) * fp
         self.newton_steps += 1
 
+    def preconditioner(self, curvature):
+        """Of the curvature's sum over rows; None where it would take much of the passes left."""
+        if self.directions is None:
+            cost = sampling_cost(self.z) / len(self.v)
+            if cost > 0.25 * (self.max_passes - self.passes):
+                return None
+            self.directions = Directions(self.xp, self.z)
+            self.passes += cost
+        between = curvature.between_classes()
+        return Preconditioner(self.xp, between, self.directions, self.dtype, self.loss.independent)
+
     def gather(self, rows, curvature):
         """The rows that have curvature, mapped, or all rows as they are where these are most."""
         z = self.z
@@ -219,6 +225,7 @@ class _Solver:
         self.passes += 1.0
         primal = 0.5 * float((self.v * self.v).sum()) + exact.primal(exact.margins(f))
         dual = exact.dual(a) - 0.5 * float((of_dual * of_dual).sum())
+        dual = max(0.0, dual)  # multipliers of zero are feasible, too
         gap = max(0.0, (primal - dual) / primal)
         self.f = f.astype(self.dtype)
         v = self.v.copy()
