@@ -15,26 +15,29 @@ ovr and ww is smooth by itself: it is the case a = 0, rho = 2 C without an upper
 """
 
 import functools
+import types
 
 import numpy as np
 
 
-def _clip_step(multiplier, margin, rho, cap):
-    return np.minimum(np.maximum(multiplier + rho * margin, 0), cap)
-
-
-def _slope_term(multiplier, margin, step, t, rho, cap):
-    return np.minimum(np.maximum(multiplier + rho * (margin + t * step), 0), cap) * step
-
-
-def _free(new, cap):
-    return (new > 0) & (new < cap)
-
-
 @functools.cache
-def _fused(xp, formula):
-    """The elementwise formula as one kernel under CuPy, as it is under NumPy."""
-    return xp.fuse(formula) if hasattr(xp, "fuse") else formula
+def _formulas(xp):
+    """The elementwise formulas, each one kernel under CuPy."""
+
+    def clip_step(multiplier, margin, rho, cap):
+        return xp.minimum(xp.maximum(multiplier + rho * margin, 0), cap)
+
+    def slope_term(multiplier, margin, step, t, rho, cap):
+        ahead = margin + t * step
+        return xp.minimum(xp.maximum(multiplier + rho * ahead, 0), cap) * step
+
+    def free(new, cap):
+        return (new > 0) & (new < cap)
+
+    fuse = getattr(xp, "fuse", lambda formula: formula)
+    return types.SimpleNamespace(
+        clip_step=fuse(clip_step), slope_term=fuse(slope_term), free=fuse(free)
+    )
 
 
 class Loss:
@@ -43,6 +46,7 @@ class Loss:
     def __init__(self, xp, codes, n_classes, form, hinge, C, dtype):
         self.xp, self.form, self.hinge, self.C = xp, form, hinge, float(C)
         self.dtype = np.dtype(dtype)
+        self.formulas = _formulas(xp)
         self.codes = xp.asarray(codes)
         self.index = self.codes[:, None].astype(np.int64)
         self.own = self.index == xp.arange(n_classes)
@@ -75,7 +79,7 @@ class Loss:
     def step(self, a, m, rho):
         """The multipliers a' and, for cs, the threshold (N, 1) that was subtracted."""
         if self.form != "cs":
-            step = _fused(self.xp, _clip_step)(a, m, self._scalar(rho), self.cap)
+            step = self.formulas.clip_step(a, m, self._scalar(rho), self.cap)
             return step, None
         v = a + self._scalar(rho) * m
         threshold = self._threshold(v, rho)
@@ -102,7 +106,7 @@ class Loss:
         if self.form == "cs":
             term = self.step(a, m + t * dm, rho)[0] * dm
         else:
-            kernel = _fused(self.xp, _slope_term)
+            kernel = self.formulas.slope_term
             term = kernel(a, m, dm, t, self._scalar(rho), self.cap)
         return self.group(term.sum(axis=0, dtype=np.float64)[None])
 
@@ -113,7 +117,7 @@ class Loss:
     def curvature(self, new, threshold, rho):
         """The rows of the generalised Hessian that are not zero, and :class:`Curvature`."""
         xp = self.xp
-        free = _fused(xp, _free)(new, self.cap)
+        free = self.formulas.free(new, self.cap)
         weight = None
         if self.form == "cs":
             count = free.sum(axis=1, keepdims=True).astype(self.dtype)

@@ -212,7 +212,7 @@ class _Solver:
         if len(rows) > ALL_ROWS * z.n:
             return z
         curvature.take(rows)
-        return _Gathered(z.mapped(rows))
+        return _Gathered(self.xp, z.mapped(rows))
 
     def certify(self, a):
         """The gap of weights and multipliers, products and sums in float64 throughout."""
@@ -238,14 +238,14 @@ class _Solver:
 class _Gathered:
     """Rows of Z in an array of their own."""
 
-    def __init__(self, data):
-        self.data, self.n = data, len(data)
+    def __init__(self, xp, data):
+        self.xp, self.data, self.n = xp, data, len(data)
 
     def times(self, v):
         return self.data @ v[:, :-1].T + v[:, -1]
 
     def transposed_times(self, g):
-        out = np.empty_like(g, shape=(g.shape[1], self.data.shape[1] + 1))
+        out = self.xp.empty((g.shape[1], self.data.shape[1] + 1), g.dtype)
         out[:, :-1] = g.T @ self.data
         out[:, -1] = g.sum(axis=0)
         return out
