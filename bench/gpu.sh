@@ -55,7 +55,7 @@ if ! step build 180 "$python" setup.py build_ext --inplace; then
   exit 1
 fi
 TAIL=30 step tests 240 "$python" -m pytest -q -m gpu tests --durations=5
-step bench 150 "$python" -m pytest -q bench -m gpu --benchmark-json="$out/gpu.json"
+step bench 200 "$python" -m pytest -q bench -m gpu --benchmark-json="$out/gpu.json"
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck; do
     step "$tool" 80 compute-sanitizer --tool "$tool" --error-exitcode 9 \

@@ -22,6 +22,10 @@ class DeviceError(InputError, RuntimeError):
     """A device that does not exist here, or that cannot do what was asked."""
 
 
+class DeviceMemoryError(DeviceError, MemoryError):
+    """The memory of a GPU does not suffice; the message names the bytes wanted and free."""
+
+
 class ConvergenceWarning(UserWarning):
     """A solver stopped at its pass limit; the message names the gap that was left."""
 

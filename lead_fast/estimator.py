@@ -12,6 +12,7 @@ from sklearn.utils.validation import (
 )
 
 from . import svm as solver
+from .device import on_gpu, resolve, to_host
 from .errors import InputError
 from .features import Features, as_features
 from .labels import Labels
@@ -52,7 +53,9 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
     max_passes : int
         Limit on effective passes over the data.
     random_state : int, RandomState or None
-        Of the order in which samples are visited.
+        Of the order in which samples are visited; without effect on a GPU.
+    device : {None, "cpu", "cuda", "cuda:N"}
+        Where to train; by default where the features are. Attributes are NumPy arrays in any case.
 
     Attributes
     ----------
@@ -75,7 +78,9 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
     Notes
     -----
     Dual block coordinate descent with exact sub-problems (for Weston-Watkins see Wang and Scott,
-    ICML 2021, arXiv 2102.05640). Memory beyond the features: 5 bytes for each sample and class.
+    ICML 2021, arXiv 2102.05640); on a GPU an augmented Lagrangian with a semismooth Newton method
+    on the primal (:func:`lead_fast.svm_arrays.svm_fit_arrays`). Memory beyond the
+    features: 5 bytes for each sample and class on a CPU, some 50 on a GPU.
 
     Examples
     --------
@@ -86,7 +91,15 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
     """
 
     def __init__(
-        self, svm="ww", hinge=1, C=1.0, tol=1e-3, scale="none", max_passes=1000, random_state=0
+        self,
+        svm="ww",
+        hinge=1,
+        C=1.0,
+        tol=1e-3,
+        scale="none",
+        max_passes=1000,
+        random_state=0,
+        device=None,
     ):
         self.svm = svm
         self.hinge = hinge
@@ -95,6 +108,7 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
         self.scale = scale
         self.max_passes = max_passes
         self.random_state = random_state
+        self.device = device
 
     def fit(self, X, y):
         """Train.
@@ -115,7 +129,11 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
         options = solver.SvmOptions(
             self.svm, self.hinge, self.C, self.scale, self.tol, self.max_passes, seed
         )
-        x, y = self._training_data(X, y)
+        place = resolve(self.device, X)
+        if place is None:
+            x, y = self._training_data(to_host(X, "X"), to_host(y, "y"))
+        else:
+            x, y = self._device_data(place, X, to_host(y, "y"))
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:
@@ -147,9 +165,20 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
         self.n_features_in_ = x.shape[1]
         return x, y
 
+    def _device_data(self, place, X, y):
+        if on_gpu(X):
+            x = place.features(X, "X")
+            y = column_or_1d(y, warn=True)
+            check_consistent_length(x.array, y)
+            self.n_features_in_ = x.shape[1]
+            return x, y
+        x, y = self._training_data(X, y)
+        return place.features(x, "X"), y
+
     def decision_function(self, X):
-        """Decision values: (N, K), or (N,) for two classes."""
+        """Decision values: (N, K), or (N,) for two classes; NumPy arrays for any device."""
         check_is_fitted(self)
+        X = to_host(X, "X")
         if _is_bfloat16(X):
             X = as_features(X, "X").to_float()
         X = validate_data(self, X, dtype=_DTYPES, reset=False)

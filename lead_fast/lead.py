@@ -7,11 +7,12 @@ import warnings
 import numpy as np
 
 from . import backend, svm
+from .device import check_findings, resolve, to_host
 from .errors import DeviceError, InputError, SaturationWarning, ScoreWarning
 from .features import as_features
 from .head import Head, check_hidden, layers
 from .labels import encode
-from .ntk import choose_rows, expected_rates, rates_of_rows
+from .ntk import choose_rows, expected_rates, rates_of_rows, rates_on_device
 from .options import choice, integer, real
 from .options import seed as check_seed
 from .svm import SvmOptions
@@ -83,11 +84,7 @@ class Lead:
     ):  # fmt: skip
         time, cross_fit = _preset(preset, time=time, cross_fit=cross_fit)
         self.device = backend.check_device(device)
-        if self.device != "cpu":
-            raise DeviceError(
-                f"device {device!r}: the SVM of 'lead' runs on the CPU only in this version; use "
-                "device='cpu' (class_rates, spectrum and evolved_score do run on the GPU)"
-            )
+        self._device = device if device is None else self.device
         self.labels = encode(labels)
         self.time = real("time", time, finite=False)
         self.hidden = check_hidden(hidden)
@@ -104,19 +101,33 @@ class Lead:
 
     def evaluate(self, features, keep_head=False):
         """Score features (N, D): :class:`LeadResult`."""
+        place = resolve(self._device, features)
+        if place is None:
+            return self._evaluate(as_features(to_host(features, "features")), None, keep_head)
+        from .svm_arrays.adapt import memory_errors
+
+        with memory_errors():
+            return self._evaluate(place.features(features), place, keep_head)
+
+    def _evaluate(self, x, place, keep_head):
         watch = Stopwatch()
-        x = as_features(features)
         n, d = x.shape
         encode(self.labels, n=n)
         expected = isinstance(self.head, str)
-        weights, biases = (None, None) if expected else self._layers(d, keep_head)
+        if expected and place is not None:
+            raise DeviceError(
+                'head: "expected" runs on the CPU only in this version; move the features there'
+            )
+        weights, biases = (None, None) if expected else self._layers(d, keep_head, place)
         watch.lap("head")
         mapping = svm.column_map(x, self.svm.scale)  # refuses NaN before anything is computed
         watch.lap("statistics")
         if expected:
             rates = expected_rates(x, self.rows, self.labels.n_classes, self.hidden)
-        else:
+        elif place is None:
             rates = rates_of_rows(x, self.rows, weights, biases)
+        else:
+            rates = rates_on_device(place, x, self.rows, (weights, biases))
         del weights, biases  # the SVM may need the memory of a head that is not kept
         watch.lap("rates")
         if n < d:
@@ -124,33 +135,45 @@ class Lead:
                 f"fewer samples ({n}) than features ({d}): the SVM can fit any labels, "
                 "so the score may not discriminate; use more samples or cross_fit",
                 ScoreWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         log_probability, report = self._initial(x, mapping)
         watch.lap("svm")
         times = np.array([TIME_UNIT * self.time])
-        (score,) = backend.cpu().evolved_score_label(
-            np.exp(log_probability), self.labels.codes, rates, times, backend.threads()
-        )
+        (score,) = self._evolved(place, np.exp(log_probability), rates, times)
         watch.lap("evolution")
         if score > -SATURATED:
             warnings.warn(
                 f"the score is saturated ({score:.2g}, the most is 0): with rates this large every "
                 "label is learnt; use a smaller time",
                 SaturationWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return LeadResult(float(score), rates, self.labels.classes, report, watch.total())
 
-    def _layers(self, d, keep):
+    def _evolved(self, place, probability, rates, times):
+        if place is None:
+            return backend.cpu().evolved_score_label(
+                probability, self.labels.codes, rates, times, backend.threads()
+            )
+        column = place.upload(probability[:, None])
+        scores, found = backend.cuda().evolved_score(
+            False, True, column.memory(), self.labels.codes_on(place), rates, times,
+            *place.where(),
+        )  # fmt: skip
+        check_findings(found, "initial", len(probability))
+        return scores
+
+    def _layers(self, d, keep, place):
         k = self.labels.n_classes
         if self.head is None:
-            key = (d, self.hidden, k, self.seed)
-            head = self._heads.get(key) or Head(d, k, self.hidden, self.seed)
+            device = None if place is None else f"cuda:{place.device}"
+            key = (d, self.hidden, k, self.seed, device)
+            head = self._heads.get(key) or Head(d, k, self.hidden, self.seed, device)
             if keep:
                 self._heads[key] = head
-            return layers(head, d)
-        weights, biases = layers(self.head, d)
+            return layers(head, d, place)
+        weights, biases = layers(self.head, d, place)
         if weights[-1].shape[1] != k:
             raise InputError(f"head: {weights[-1].shape[1]} outputs for {k} classes")
         return weights, biases
@@ -241,15 +264,15 @@ def lead(
         Of the head, the choice of samples, and the folds.
     head : Head or "expected", optional
         Used instead of a random one; any object with ``weights`` and ``biases``. "expected" takes
-        each rate's mean over all random heads, which has a closed form (see Notes).
+        each rate's mean over all random heads, which has a closed form (see Notes; on the CPU).
     preset : {"held-out"}, optional
         Options under one name, beside which they must keep their defaults. "held-out" is
         ``cross_fit=3, time=0``: the mean log-probability of held-out labels, without evolution. It
         is not the paper's method; it ranked better than that on three real tasks, at about twice
         the cost (``bench/RESULTS.md``).
-    device : {None, "cpu"}
-        Where to compute; in this version the SVM is missing on GPUs, see :func:`class_rates` and
-        :func:`evolved_score` for what runs there.
+    device : {None, "cpu", "cuda", "cuda:N"}
+        Where to compute; by default where the features are. A GPU's SVM is solved by another method
+        to the same gap, and needs CuPy.
 
     Returns
     -------

@@ -85,6 +85,11 @@ def _on_device(place, x, rows, head, allow_tf32, want_kernels):
     return rates, phi
 
 
+def rates_on_device(place, x, rows, head):
+    """:func:`rates_of_rows` for features and head on the GPU of ``place``."""
+    return _on_device(place, x, rows, head, False, False)[0]
+
+
 def rates_of_rows(x, rows, weights, biases):
     """Mean of the kernel's diagonal for each class, from the rows chosen for it."""
     diagonal = backend.cpu().ntk_diagonal

@@ -13,7 +13,8 @@ class Scorer:
     metric : str, list of str
         One of ``lead_fast.metrics.names()``, several of them, or ``"all"``: those that can be
         computed from what is given.
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
+        A GPU for ``"lead"`` only.
     **options
         Of the metric; those of :func:`lead` for ``"lead"``. Of several metrics, each takes the
         options that it has.
@@ -102,7 +103,8 @@ def score(features, labels, metric="lead", device=None, **options):
     metric : str, list of str
         One of ``lead_fast.metrics.names()``, several of them, or ``"all"``: those that can be
         computed from what is given.
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
+        A GPU for ``"lead"`` only.
     **options
         Of the metric; those of :func:`lead` for ``"lead"``. Of several metrics, each takes the
         options that it has.

@@ -1,4 +1,4 @@
-"""The multi-class linear SVM: checks, scaling, and the native solver."""
+"""The multi-class linear SVM: checks, scaling, and the solver: native, or of arrays on a GPU."""
 
 import dataclasses
 import warnings
@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 
 from . import backend
+from .device import DeviceArray
 from .errors import ConvergenceWarning, InputError
 from .features import check_finite
 from .options import choice, integer, real
@@ -69,7 +70,13 @@ class ColumnMap:
 
 def column_map(x, scale, rows=None):
     """The map of ``scale`` for the given rows; refuses rows that are not finite."""
-    found = backend.cpu().column_statistics(x.data, x.dtype, rows, backend.threads())
+    if isinstance(x, DeviceArray):
+        from .svm_arrays import adapt
+
+        with adapt.on_device(x) as (xp, data):
+            found = adapt.statistics(xp, data, rows)
+    else:
+        found = backend.cpu().column_statistics(x.data, x.dtype, rows, backend.threads())
     check_finite(x, found=found)
     mean, variance = found["mean"], found["variance"]
     if not np.isfinite(variance).all():
@@ -99,11 +106,17 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
     log_probability : (N,) float64
         log soft-max of each sample's label at the solution, if asked for.
     """
-    found = backend.cpu().svm_fit(
-        x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,
-        FORMS.index(options.svm), int(options.hinge), float(options.C), float(options.tol),
-        int(options.max_passes), options.seed, backend.threads(), log_probability,
-    )  # fmt: skip
+    if isinstance(x, DeviceArray):
+        from .svm_arrays import adapt
+
+        with adapt.on_device(x) as (xp, data):
+            found = adapt.fit(xp, data, codes, n_classes, options, mapping, rows, log_probability)
+    else:
+        found = backend.cpu().svm_fit(
+            x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,
+            FORMS.index(options.svm), int(options.hinge), float(options.C), float(options.tol),
+            int(options.max_passes), options.seed, backend.threads(), log_probability,
+        )  # fmt: skip
     report = SvmReport(*(found[k] for k in ("primal", "dual", "gap", "passes", "converged")))
     if not report.converged:
         warnings.warn(
@@ -118,6 +131,11 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
 
 def label_log_probability(x, codes, n_classes, mapping, weights, bias, rows=None):
     """Log soft-max(W z + b)[label] of the given rows, (n,) float64."""
+    if isinstance(x, DeviceArray):
+        from .svm_arrays import adapt
+
+        with adapt.on_device(x) as (xp, data):
+            return adapt.label_log_probability(xp, data, codes, mapping, weights, bias, rows)
     return backend.cpu().svm_label_log_probability(
         x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,
         weights, bias, backend.threads(),

@@ -14,7 +14,7 @@ import numpy as np
 
 from .. import metrics
 from .._text import name_list, one_line
-from ..errors import InputError, LeadFastError, ScoreWarning
+from ..errors import DeviceMemoryError, InputError, LeadFastError, ScoreWarning
 from ..metrics import _several
 from .inputs import Inputs, computable
 from .notices import Notices, score_notices
@@ -76,7 +76,9 @@ def rank(zoo, labels=None, metric="lead", *, device=None, dataset=None, progress
 
     Notes
     -----
-    Models are read and scored one at a time, so that one of them is in memory. Work that depends on
+    Models are read and scored one at a time, so that one of them is in memory. With one metric, a
+    model for which the memory of the GPU does not suffice is scored on the CPU, and a ScoreWarning
+    says so. Work that depends on
     the labels alone is done once for models with equal labels.
 
     Examples
@@ -119,6 +121,9 @@ def _rank_by_one(zoo, labels, metric, inputs, device, progress):
     scorers = _ScorerPerLabels(
         lambda labels: Scorer(labels, metric=metric, device=device, **inputs.options[metric])
     )
+    on_cpu = _ScorerPerLabels(
+        lambda labels: Scorer(labels, metric=metric, device="cpu", **inputs.options[metric])
+    )
     # A wrong metric, option or device is the caller's error and not that of every model, so it is
     # provoked here, on the labels that were given or on some that suit every metric.
     probe = scorers(_probe_labels(zoo, labels, inputs))
@@ -130,7 +135,11 @@ def _rank_by_one(zoo, labels, metric, inputs, device, progress):
             score, error = None, None
             try:
                 with noticed.of(name):
-                    score = _score_of(model, labels, scorers, inputs, metric)
+                    try:
+                        score = _score_of(model, labels, scorers, inputs, metric)
+                    except DeviceMemoryError as full:
+                        noticed.add(ScoreWarning, f"{name}: scored on the CPU, {one_line(full)}")
+                        score = _score_of(model, labels, on_cpu, inputs, metric)
             except Exception as failure:
                 error = _describe(failure)
             outcomes.append((name, score, time.perf_counter() - started, error))

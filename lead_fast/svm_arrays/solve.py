@@ -1,0 +1,251 @@
+"""Augmented Lagrangian and semismooth Newton on the primal, certified by the multipliers."""
+
+import dataclasses
+
+import numpy as np
+
+from .losses import Loss
+from .newton import direction, line_search
+from .precondition import Directions, Preconditioner, sampling_cost
+from .rows import Rows
+
+FLOAT64_TOL = 2e-5  # below this gap products are taken in float64
+ALL_ROWS = 0.6  # share of the rows above which they are not gathered
+LAUNCH_CHECKS = 4  # steps between looks at a residual on a GPU
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """What :func:`svm_fit_arrays` found; see :class:`lead_fast.svm.SvmReport`.
+
+    Attributes
+    ----------
+    weights : (K, D) array of xp, float64
+        In the mapped space.
+    bias : (K,) array of xp, float64
+    decision : (N, K) array of xp, float64
+        Decision values of the rows.
+    primal, dual, gap : float
+    passes : float
+        Pairs of products with the features, a product with a part of the rows counted as that
+        part.
+    converged : bool
+    newton_steps, cg_steps, rounds : int
+        Of the solver: steps of Newton's method, of conjugate gradients, multiplier updates.
+    """
+
+    weights: object
+    bias: object
+    decision: object
+    primal: float
+    dual: float
+    gap: float
+    passes: float
+    converged: bool
+    newton_steps: int
+    cg_steps: int
+    rounds: int
+
+
+def svm_fit_arrays(
+    xp, features, codes, n_classes, mean, inverse_scale, form, hinge, C=1.0, tol=1e-3,
+    max_passes=1000, *, rho=0.3, growth=2.0, ratio=0.2, balance=0.5, check_every=None,
+):  # fmt: skip
+    r"""Multi-class SVM on arrays of NumPy or CuPy.
+
+    .. math:: \min_v \tfrac12 |v|^2 + C \sum_i \ell(m_i(v))
+
+    over rows z = [(x - mean) * inverse_scale, 1]. The plain hinge and the hinges of ``"cs"`` have
+    kinks: multipliers a of the margins are moved by an augmented Lagrangian, whose inner problem is
+    solved by a semismooth Newton method with conjugate gradients on the rows that have curvature.
+    The multipliers it finds on its way satisfy the dual constraints, so every gradient comes with
+    a duality gap,
+
+    .. math:: P(v) - D(a) = \tfrac12 |v - v_a|^2
+              + \sum_i \big( C \ell(m_i) + h(a_i) - \langle a_i, m_i \rangle \big),
+
+    whose first part is what the inner problem leaves and whose second part is what the multipliers
+    have yet to move; an inner problem ends when the first is below ``balance`` times the second.
+
+    Parameters
+    ----------
+    xp : module
+        numpy or cupy.
+    features : (N, D) array of xp
+        float16, float32 or float64; for bfloat16 the bits as uint16.
+    codes : (N,) array of int
+        Class numbers.
+    n_classes : int
+    mean, inverse_scale : (D,) array
+    form : {"ww", "ovr", "cs"}
+    hinge : {1, 2}
+    C, tol : float
+    max_passes : int
+        Limit on pairs of products with all rows.
+    rho, growth : float
+        Step of the multipliers in units of C, and the factor by which it grows when an inner
+        problem has been solved in one or two Newton steps.
+    ratio : float
+        To which the conjugate gradients reduce the residual.
+    balance : float
+    check_every : int, optional
+        Steps between looks at that residual.
+
+    Returns
+    -------
+    Fit
+
+    Notes
+    -----
+    Memory beyond the features: some ten arrays of N K numbers, and the gathered rows. The gap is
+    certified by one pass in float64 at the end.
+    """
+    solver = _Solver(
+        xp, features, codes, n_classes, mean, inverse_scale, form, hinge, C, tol, max_passes
+    )
+    solver.ratio, solver.balance = ratio, balance
+    if check_every is None:
+        check_every = 1 if xp is np else LAUNCH_CHECKS
+    solver.check_every = check_every
+    return solver.run(rho, growth)
+
+
+class _Solver:
+    def __init__(
+        self, xp, features, codes, n_classes, mean, inverse_scale, form, hinge, C, tol, max_passes
+    ):
+        self.xp, self.tol, self.max_passes = xp, tol, max_passes
+        self.dtype = np.dtype(np.float32 if tol >= FLOAT64_TOL else np.float64)
+        self.z = Rows(xp, features, mean, inverse_scale, self.dtype)
+        self.loss = Loss(xp, codes, n_classes, form, hinge, C, self.dtype)
+        self.v = xp.zeros((n_classes, features.shape[1] + 1), np.float64)
+        self.f = xp.zeros((self.z.n, n_classes), self.dtype)
+        self.a = xp.zeros_like(self.f)
+        self.directions = None
+        self.passes = 0.0
+        self.newton_steps = self.cg_steps = self.rounds = 0
+
+    def group(self, per_class):
+        """Sums (K,) of each class as (K, 1), or (1, 1) where the classes are coupled."""
+        return self.loss.group(per_class[None]).T
+
+    def run(self, rho, growth):
+        loss = self.loss
+        rho = 2 * loss.C if loss.smooth else rho * loss.C
+        best = None
+        aim = 0.9 * self.tol
+        while True:
+            steps = 0
+            while True:
+                m = loss.margins(self.f)
+                new, threshold = loss.step(self.a, m, rho)
+                of_dual = self.z.transposed_times(loss.coefficients(new))
+                self.passes += 0.5
+                gradient = self.v - of_dual
+                primal = 0.5 * float((self.v * self.v).sum()) + loss.primal(m)
+                dual = loss.dual(new) - 0.5 * float((of_dual * of_dual).sum())
+                inner = 0.5 * float((gradient * gradient).sum())
+                gap = primal - dual
+                over = self.passes >= self.max_passes
+                if gap <= aim * primal or over:
+                    found = self.certify(new)
+                    best = found if best is None or found.gap < best.gap else best
+                    if best.gap <= self.tol or over or aim < 1e-3 * self.tol:
+                        return best
+                    aim *= 0.5
+                if steps and not loss.smooth and inner <= self.balance * (gap - inner):
+                    break
+                if inner <= 1e-30 * max(primal, 1.0):
+                    break
+                self.newton(gradient, m, new, threshold, rho)
+                steps += 1
+            self.rounds += 1
+            self.a = new
+            if not loss.smooth and steps <= 2:
+                rho *= growth
+
+    def newton(self, gradient, m, new, threshold, rho):
+        """One step of Newton's method with a search along it."""
+        xp, loss, z = self.xp, self.loss, self.z
+        rows, curvature = loss.curvature(new, threshold, rho)
+        p = -gradient.astype(self.dtype)
+        if len(rows):
+            active = self.gather(rows, curvature)
+            share = active.n / z.n
+            precondition = self.preconditioner(curvature)
+            most = max(4, int((self.max_passes - self.passes) / share) + 1)
+            p, steps = direction(
+                xp, active, -p, curvature, self.group, self.ratio, min(most, 500),
+                self.check_every, precondition,
+            )  # fmt: skip
+            self.cg_steps += steps
+            self.passes += steps * share
+        fp = z.times(p)
+        self.passes += 0.5
+        dm = loss.differences(fp)
+        p = p.astype(np.float64)
+        vp = self.group((self.v * p).sum(axis=1)).T
+        pp = self.group((p * p).sum(axis=1)).T
+
+        def slope(t):
+            return vp + t * pp + loss.slope(self.a, m, dm, t, rho)
+
+        t = line_search(xp, slope, slope(xp.zeros_like(vp)))
+        self.v += t.T * p
+        self.f += t.astype(self.dtype) * fp
+        self.newton_steps += 1
+
+    def preconditioner(self, curvature):
+        """Of the curvature's sum over rows; None where it would take much of the passes left."""
+        if self.directions is None:
+            cost = sampling_cost(self.z) / len(self.v)
+            if cost > 0.25 * (self.max_passes - self.passes):
+                return None
+            self.directions = Directions(self.xp, self.z)
+            self.passes += cost
+        between = curvature.between_classes()
+        return Preconditioner(self.xp, between, self.directions, self.dtype, self.loss.independent)
+
+    def gather(self, rows, curvature):
+        """The rows that have curvature, mapped, or all rows as they are where these are most."""
+        z = self.z
+        if len(rows) > ALL_ROWS * z.n:
+            return z
+        curvature.take(rows)
+        return _Gathered(self.xp, z.mapped(rows))
+
+    def certify(self, a):
+        """The gap of weights and multipliers, products and sums in float64 throughout."""
+        loss = self.loss
+        z = self.z.at(np.float64)
+        f = z.times(self.v)
+        exact = Loss(self.xp, loss.codes, len(self.v), loss.form, loss.hinge, loss.C, np.float64)
+        a = exact.feasible(a)
+        of_dual = z.transposed_times(exact.coefficients(a))
+        self.passes += 1.0
+        primal = 0.5 * float((self.v * self.v).sum()) + exact.primal(exact.margins(f))
+        dual = exact.dual(a) - 0.5 * float((of_dual * of_dual).sum())
+        dual = max(0.0, dual)  # multipliers of zero are feasible, too
+        gap = max(0.0, (primal - dual) / primal)
+        self.f = f.astype(self.dtype)
+        v = self.v.copy()
+        return Fit(
+            v[:, :-1], v[:, -1], f, primal, dual, gap, self.passes, gap <= self.tol,
+            self.newton_steps, self.cg_steps, self.rounds,
+        )  # fmt: skip
+
+
+class _Gathered:
+    """Rows of Z in an array of their own."""
+
+    def __init__(self, xp, data):
+        self.xp, self.data, self.n = xp, data, len(data)
+
+    def times(self, v):
+        return self.data @ v[:, :-1].T + v[:, -1]
+
+    def transposed_times(self, g):
+        out = self.xp.empty((g.shape[1], self.data.shape[1] + 1), g.dtype)
+        out[:, :-1] = g.T @ self.data
+        out[:, -1] = g.sum(axis=0)
+        return out
