@@ -320,7 +320,7 @@ def test_memory_errors_name_the_bytes():
                 adapt.memory_errors():  # fmt: skip
             raise error
         assert "\n" not in str(caught.value)
-    with pytest.raises(DeviceMemoryError, match="^once$"), adapt.memory_errors():
+    with pytest.raises(DeviceMemoryError, match=r"^once$"), adapt.memory_errors():
         raise DeviceMemoryError("once")
     with pytest.raises(ValueError, match="other"), adapt.memory_errors():
         raise ValueError("other")
