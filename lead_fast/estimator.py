@@ -133,7 +133,10 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
         if place is None:
             x, y = self._training_data(to_host(X, "X"), to_host(y, "y"))
         else:
-            x, y = self._device_data(place, X, to_host(y, "y"))
+            from .svm_arrays.adapt import memory_errors
+
+            with memory_errors():
+                x, y = self._device_data(place, X, to_host(y, "y"))
         check_classification_targets(y)
         self.classes_, codes = np.unique(y, return_inverse=True)
         if len(self.classes_) < 2:

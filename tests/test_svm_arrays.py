@@ -320,6 +320,8 @@ def test_memory_errors_name_the_bytes():
                 adapt.memory_errors():  # fmt: skip
             raise error
         assert "\n" not in str(caught.value)
+    with pytest.raises(DeviceMemoryError, match=r"^once$"), adapt.memory_errors():
+        raise DeviceMemoryError("once")
     with pytest.raises(ValueError, match="other"), adapt.memory_errors():
         raise ValueError("other")
 

@@ -45,6 +45,8 @@ def memory_errors():
     """Turn what native code, CuPy and torch say where a GPU's memory ends into one error."""
     try:
         yield
+    except DeviceMemoryError:
+        raise
     except Exception as error:
         if not out_of_memory(error):
             raise
