@@ -2,9 +2,9 @@
 
     python bench/better_lead.py
 
-Every line is a weighted tau per task. The last part chooses, for each task, the options that did best
-on the other tasks, once among cross-fitting and time alone and once among all: what such a choice is
-worth on a task it has not seen. The averages are of the models' ranks.
+Every line is a weighted tau per task. The last part chooses, for each task, the options that did
+best on the other tasks, once among cross-fitting and time alone and once among all: what such a
+choice is worth on a task it has not seen. The averages are of the models' ranks.
 """
 
 import json
