@@ -17,11 +17,11 @@ constexpr double kMemoryShare = 0.18;
 
 // Rows between two working sets, as a share of the first, for which there is room without dealing
 // anew.
-constexpr double kRoomToGrow = 0.25;
+constexpr double kRoomToGrow = 0.1;
 
 // Larger blocks cost memory and time for their inner products: block_size numbers for each row.
 int block_size_of(std::int64_t columns, std::int64_t rows, std::int64_t n) {
-    const std::int64_t size = std::clamp<std::int64_t>(columns / 128 * 8, 8, kTileRows);
+    const std::int64_t size = std::clamp<std::int64_t>(columns / 256 * 8, 8, kTileRows);
     return static_cast<int>(2 * rows > n ? std::max<std::int64_t>(8, size / 2) : size);
 }
 
