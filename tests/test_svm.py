@@ -511,7 +511,14 @@ def test_clone_and_refit():
 
 def test_defaults():
     assert lf.MultiClassSVM().get_params() == dict(
-        svm="ww", hinge=1, C=1.0, tol=1e-3, scale="none", max_passes=1000, random_state=0
+        svm="ww",
+        hinge=1,
+        C=1.0,
+        tol=1e-3,
+        scale="none",
+        max_passes=1000,
+        random_state=0,
+        device=None,
     )
 
 
