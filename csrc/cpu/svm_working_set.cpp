@@ -20,9 +20,13 @@ constexpr double kMemoryShare = 0.18;
 constexpr double kRoomToGrow = 0.1;
 
 // Larger blocks cost memory and time for their inner products: block_size numbers for each row.
-int block_size_of(std::int64_t columns, std::int64_t rows, std::int64_t n) {
-    const std::int64_t size = std::clamp<std::int64_t>(columns / 256 * 8, 8, kTileRows);
-    return static_cast<int>(2 * rows > n ? std::max<std::int64_t>(8, size / 2) : size);
+template <class T>
+int block_size_of(const SvmState<T>& s, std::int64_t rows) {
+    const std::int64_t columns = s.rows.columns();
+    std::int64_t size = std::clamp<std::int64_t>(columns / 128 * 8, 8, kTileRows);
+    if (2 * rows > s.rows.size()) size /= 2;
+    if (5 * s.stride > columns * 4 / 10) size /= 2;  // multipliers take a tenth of the features
+    return static_cast<int>(std::max<std::int64_t>(8, size));
 }
 
 // Numbers that may be stored.
@@ -127,7 +131,7 @@ void update_working_set(SvmState<T>& s) {
     w.count.clear();
     w.holds.assign(n, false);
     const double rows = static_cast<double>(awake.size());
-    w.block_size = block_size_of(s.rows.columns(), static_cast<std::int64_t>(awake.size()), n);
+    w.block_size = block_size_of(s, static_cast<std::int64_t>(awake.size()));
     if (first) w.block_size = std::max(8, w.block_size / 2);  // for two sweeps only
     const std::size_t gram = gram_size(w, first ? rows : (1.0 + kRoomToGrow) * rows);
     if (gram > w.gram.size()) {
