@@ -18,6 +18,10 @@ class InputTypeError(LeadFastError, TypeError):
     """An argument of a type that cannot be used."""
 
 
+class StoreError(InputError):
+    """A file of results that cannot be opened, read or written."""
+
+
 class DeviceError(InputError, RuntimeError):
     """A device that does not exist here, or that cannot do what was asked."""
 

@@ -19,6 +19,7 @@ from .svm import SvmOptions
 
 SATURATED = 1e-12
 TIME_UNIT = 1e-6  # the paper's unit of training time: eta * t = 1e-6 * time
+CURVE = tuple(10.0 ** (k / 4) for k in range(-12, 13))  # times of LeadResult.curve
 _FOLD_STREAM = 2  # see csrc/philox.h
 
 # What was measured to rank better than the paper's setting, see bench/RESULTS.md.
@@ -42,6 +43,13 @@ class LeadResult:
         ``primal``, ``dual``, ``gap``, ``passes``, ``converged``; over all folds of ``cross_fit``.
     seconds : dict
         Wall-clock seconds of each stage, and their ``"total"``.
+    draws : tuple of float
+        The score by each draw of head and samples, in the order of their seeds; ``score`` is their
+        mean, ``rates`` the mean of their rates.
+    initial : float
+        The score before evolution: the mean log-probability of the labels at time 0.
+    curve : tuple of (float, float)
+        ``(time, score)`` along the evolution, of the mean rates; only where it was asked for.
     """
 
     score: float
@@ -49,6 +57,12 @@ class LeadResult:
     classes: np.ndarray
     svm: svm.SvmReport
     seconds: dict
+    draws: tuple = ()
+    initial: float = float("nan")
+    curve: tuple = ()
+
+    def __float__(self):
+        return self.score
 
 
 class Stopwatch:
@@ -79,8 +93,8 @@ class Lead:
 
     def __init__(
         self, labels, *, time=1.0, n_samples=64, hidden=(1024, 2048), svm="ww", hinge=1, C=1.0,
-        scale="unit", cross_fit=None, tol=1e-3, max_passes=1000, seed=0, head=None, preset=None,
-        device=None,
+        scale="unit", cross_fit=None, tol=1e-3, max_passes=1000, seed=0, repeats=1, head=None,
+        preset=None, device=None,
     ):  # fmt: skip
         time, cross_fit = _preset(preset, time=time, cross_fit=cross_fit)
         self.device = backend.check_device(device)
@@ -90,7 +104,10 @@ class Lead:
         self.hidden = check_hidden(hidden)
         self.seed = check_seed(seed)
         self.svm = SvmOptions(svm, hinge, C, scale, tol, max_passes, self.seed)
-        self.rows = choose_rows(self.labels, integer("n_samples", n_samples, 1), self.seed)
+        repeats = integer("repeats", repeats, 1, 1000)
+        self.seeds = [(self.seed + draw) % 2**64 for draw in range(repeats)]
+        n_samples = integer("n_samples", n_samples, 1)
+        self.rows = [choose_rows(self.labels, n_samples, seed) for seed in self.seeds]
         self.folds = None if cross_fit is None else self._folds(cross_fit)
         self.head = choice("head", head, ("expected",)) if isinstance(head, str) else head
         self._heads = {}
@@ -99,17 +116,18 @@ class Lead:
         """Score features (N, D): a float. ``keep`` holds on to the head for the next call."""
         return self.evaluate(features, keep_head=keep).score
 
-    def evaluate(self, features, keep_head=False):
-        """Score features (N, D): :class:`LeadResult`."""
+    def evaluate(self, features, keep_head=False, curve=False):
+        """Score features (N, D): :class:`LeadResult`, with its ``curve`` if that is set."""
         place = resolve(self._device, features)
         if place is None:
-            return self._evaluate(as_features(to_host(features, "features")), None, keep_head)
+            x = as_features(to_host(features, "features"))
+            return self._evaluate(x, None, keep_head, curve)
         from .svm_arrays.adapt import memory_errors
 
         with memory_errors():
-            return self._evaluate(place.features(features), place, keep_head)
+            return self._evaluate(place.features(features), place, keep_head, curve)
 
-    def _evaluate(self, x, place, keep_head):
+    def _evaluate(self, x, place, keep_head, curve):
         watch = Stopwatch()
         n, d = x.shape
         encode(self.labels, n=n)
@@ -118,17 +136,16 @@ class Lead:
             raise DeviceError(
                 'head: "expected" runs on the CPU only in this version; move the features there'
             )
-        weights, biases = (None, None) if expected else self._layers(d, keep_head, place)
+        first = None if expected else self._layers(d, self.seeds[0], keep_head, place)
         watch.lap("head")
         mapping = svm.column_map(x, self.svm.scale)  # refuses NaN before anything is computed
         watch.lap("statistics")
-        if expected:
-            rates = expected_rates(x, self.rows, self.labels.n_classes, self.hidden)
-        elif place is None:
-            rates = rates_of_rows(x, self.rows, weights, biases)
-        else:
-            rates = rates_on_device(place, x, self.rows, (weights, biases))
-        del weights, biases  # the SVM may need the memory of a head that is not kept
+        rates = [self._rates(x, self.rows[0], first, place)]
+        del first  # the SVM may need the memory of a head that is not kept
+        for seed, rows in zip(self.seeds[1:], self.rows[1:], strict=True):
+            layers = None if expected else self._layers(d, seed, False, place)
+            rates.append(self._rates(x, rows, layers, place))
+            del layers
         watch.lap("rates")
         if n < d:
             warnings.warn(
@@ -139,8 +156,12 @@ class Lead:
             )
         log_probability, report = self._initial(x, mapping)
         watch.lap("svm")
-        times = np.array([TIME_UNIT * self.time])
-        (score,) = self._evolved(place, np.exp(log_probability), rates, times)
+        p = self._on(place, np.exp(log_probability))
+        times = TIME_UNIT * np.array([self.time, 0.0, *(CURVE if curve else ())])
+        draws = tuple(float(self._evolved(place, p, one, times[:1])[0]) for one in rates)
+        mean = rates[0] if len(rates) == 1 else np.mean(rates, axis=0)
+        _, initial, *course = self._evolved(place, p, mean, times)
+        score = draws[0] if len(draws) == 1 else float(np.mean(draws))
         watch.lap("evolution")
         if score > -SATURATED:
             warnings.warn(
@@ -149,27 +170,41 @@ class Lead:
                 SaturationWarning,
                 stacklevel=4,
             )
-        return LeadResult(float(score), rates, self.labels.classes, report, watch.total())
+        return LeadResult(
+            score, mean, self.labels.classes, report, watch.total(), draws, float(initial),
+            tuple(zip(CURVE, map(float, course), strict=True)) if curve else (),
+        )  # fmt: skip
+
+    def _rates(self, x, rows, layers, place):
+        """One rate per class (K,), of the samples `rows` and a head, or of the expected head."""
+        if layers is None:
+            return expected_rates(x, rows, self.labels.n_classes, self.hidden)
+        if place is None:
+            return rates_of_rows(x, rows, *layers)
+        return rates_on_device(place, x, rows, layers)
+
+    def _on(self, place, probability):
+        """The column of probabilities, on the GPU if the work is there."""
+        return probability if place is None else place.upload(probability[:, None])
 
     def _evolved(self, place, probability, rates, times):
         if place is None:
             return backend.cpu().evolved_score_label(
                 probability, self.labels.codes, rates, times, backend.threads()
             )
-        column = place.upload(probability[:, None])
         scores, found = backend.cuda().evolved_score(
-            False, True, column.memory(), self.labels.codes_on(place), rates, times,
+            False, True, probability.memory(), self.labels.codes_on(place), rates, times,
             *place.where(),
         )  # fmt: skip
-        check_findings(found, "initial", len(probability))
+        check_findings(found, "initial", self.labels.n)
         return scores
 
-    def _layers(self, d, keep, place):
+    def _layers(self, d, seed, keep, place):
         k = self.labels.n_classes
         if self.head is None:
             device = None if place is None else f"cuda:{place.device}"
-            key = (d, self.hidden, k, self.seed, device)
-            head = self._heads.get(key) or Head(d, k, self.hidden, self.seed, device)
+            key = (d, self.hidden, k, seed, device)
+            head = self._heads.get(key) or Head(d, k, self.hidden, seed, device)
             if keep:
                 self._heads[key] = head
             return layers(head, d, place)
@@ -219,8 +254,8 @@ class Lead:
 
 def lead(
     features, labels, *, time=1.0, n_samples=64, hidden=(1024, 2048), svm="ww", hinge=1, C=1.0,
-    scale="unit", cross_fit=None, tol=1e-3, max_passes=1000, seed=0, head=None, preset=None,
-    device=None,
+    scale="unit", cross_fit=None, tol=1e-3, max_passes=1000, seed=0, repeats=1, head=None,
+    preset=None, device=None,
 ):  # fmt: skip
     r"""Score one frozen backbone by the closed-form evolution of its logits.
 
@@ -262,6 +297,9 @@ def lead(
         Limit on the SVM's effective passes over the data.
     seed : int
         Of the head, the choice of samples, and the folds.
+    repeats : int
+        Draws of head and samples, of the seeds ``seed, seed + 1, ...``; the score is their mean.
+        They share one SVM, so that each further draw costs its head and its rates only.
     head : Head or "expected", optional
         Used instead of a random one; any object with ``weights`` and ``biases``. "expected" takes
         each rate's mean over all random heads, which has a closed form (see Notes; on the CPU).
@@ -320,8 +358,8 @@ def lead(
     """
     return Lead(
         labels, time=time, n_samples=n_samples, hidden=hidden, svm=svm, hinge=hinge, C=C,
-        scale=scale, cross_fit=cross_fit, tol=tol, max_passes=max_passes, seed=seed, head=head,
-        preset=preset, device=device,
+        scale=scale, cross_fit=cross_fit, tol=tol, max_passes=max_passes, seed=seed,
+        repeats=repeats, head=head, preset=preset, device=device,
     ).evaluate(features)  # fmt: skip
 
 

@@ -82,7 +82,10 @@ class Scorer:
         for outcome, _ in outcomes.values():
             if isinstance(outcome, Exception):
                 raise outcome
-        return {name: outcome for name, (outcome, _) in outcomes.items()}
+        return {
+            name: outcome if isinstance(outcome, tuple) else float(outcome)
+            for name, (outcome, _) in outcomes.items()
+        }
 
 
 def _computable(name, labels, options):

@@ -14,7 +14,7 @@ from helpers import relu_features
 
 import lead_fast
 from lead_fast import cli
-from lead_fast.zoo import run
+from lead_fast.zoo import run, work
 
 N, D, K = 60, 8, 3
 LABELS = np.arange(N) % K
@@ -261,7 +261,7 @@ def test_wrong_usage(zoo, tmp_path, call, arguments, words):
 )
 def test_truth_is_checked_before_scoring(zoo, tmp_path, call, monkeypatch, text, words):
     (tmp_path / "t.json").write_text(text)
-    monkeypatch.setattr(run, "_score_of", lambda *_: pytest.fail("a model was scored"))
+    monkeypatch.setattr(work, "score_each", lambda *_: pytest.fail("a model was scored"))
     assert_refused(call("rank", zoo, "--truth", tmp_path / "t.json"), "t.json", *words)
 
 
@@ -344,7 +344,7 @@ def test_out_that_fails_leaves_the_old_file(zoo, tmp_path, call, monkeypatch):
 
 
 def test_out_directory_is_checked_before_scoring(zoo, call, monkeypatch, tmp_path):
-    monkeypatch.setattr(run, "_score_of", lambda *_: pytest.fail("a model was scored"))
+    monkeypatch.setattr(work, "score_each", lambda *_: pytest.fail("a model was scored"))
     assert_refused(call("rank", zoo, "--out", tmp_path / "none" / "out.json"), "no directory")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert_refused(call("rank", zoo, "--out", tmp_path / "out.json"), "cannot write")
@@ -484,14 +484,14 @@ def test_interruption(zoo, call, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run, "_score_of", interrupted)
+    monkeypatch.setattr(work, "score_each", interrupted)
     assert call("rank", zoo) == (130, "", "lead-fast: error: interrupted\n")
 
 
 def test_sigint_ends_the_process_quietly(zoo):
     code = (
-        "import os, signal, sys; from lead_fast import cli; from lead_fast.zoo import run\n"
-        "run._score_of = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "import os, signal, sys; from lead_fast import cli; from lead_fast.zoo import work\n"
+        "work.score_each = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.exit(cli.main(sys.argv[1:]))"
     )
     done = subprocess.run(

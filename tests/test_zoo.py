@@ -19,7 +19,9 @@ from lead_fast.errors import (
     LeadFastError,
     ScoreWarning,
 )
-from lead_fast.zoo import Ranking, run
+from lead_fast.metrics import _several
+from lead_fast.zoo import Ranking, work
+from lead_fast.zoo.notices import catching
 from lead_fast.zoo.read import natural_key, open_zoo, read_labels
 
 N, D, K = 60, 8, 3
@@ -272,8 +274,9 @@ def test_feature_file_without_model_or_data_set(tmp_path, stem):
 def test_wrong_arguments_are_refused_before_any_model(tmp_path, monkeypatch, options, error):
     write_npz(tmp_path, 1)
     read = []
-    monkeypatch.setattr(run, "_score_of", lambda *arguments: read.append(arguments) or -1.0)
-    assert lead_fast.rank(tmp_path).scores == {"m1": -1.0}
+    score_each = work.score_each
+    monkeypatch.setattr(work, "score_each", lambda *given: read.append(given) or score_each(*given))
+    assert lead_fast.rank(tmp_path).scores == expected_scores([1])
     assert len(read) == 1
     with pytest.raises(error):
         lead_fast.rank(tmp_path, **options)
@@ -388,7 +391,17 @@ def test_a_model_that_fails_does_not_stop_the_others(tmp_path, broken, message):
 
 def scores_from(monkeypatch, function):
     """Let `function(model's name)` decide what a model's score is."""
-    monkeypatch.setattr(run, "_score_of", lambda model, *_: function(model.name))
+
+    def score_each(metrics, read, readers):
+        caught = []
+        with catching(caught):
+            try:
+                outcome = function(read.model)
+            except Exception as error:
+                outcome = error
+        return {name: work.Scored(outcome, 0.0, caught) for name in metrics}
+
+    monkeypatch.setattr(work, "score_each", score_each)
 
 
 ABC = {"a": features(1), "b": features(2), "c": features(3)}
@@ -427,16 +440,7 @@ def test_interruption_is_not_a_failure(monkeypatch):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_a_score_that_is_not_finite_is_a_failure(monkeypatch, value):
-    class Broken:
-        device = "cpu"
-
-        def __init__(self, labels, **options):
-            pass
-
-        def __call__(self, features):
-            return value if np.array_equal(features, ABC["b"]) else -1.0
-
-    monkeypatch.setattr("lead_fast.scorer.Scorer", Broken)
+    scores_from(monkeypatch, lambda name: value if name == "b" else -1.0)
     with pytest.warns(ScoreWarning, match="tied"):
         ranking = lead_fast.rank(ABC, LABELS)
     assert ranking.scores == {"a": -1.0, "c": -1.0}
@@ -448,16 +452,14 @@ def test_a_score_that_is_not_finite_is_a_failure(monkeypatch, value):
 
 
 def test_scorer_is_made_again_only_for_other_labels(tmp_path, monkeypatch):
-    from lead_fast.scorer import Scorer
-
     made = []
+    make = _several.make
 
-    class Counted(Scorer):
-        def __init__(self, labels, **options):
-            made.append(np.asarray(labels))
-            super().__init__(labels, **options)
+    def counted(names, labels, *rest):
+        made.append(np.asarray(labels))
+        return make(names, labels, *rest)
 
-    monkeypatch.setattr("lead_fast.scorer.Scorer", Counted)
+    monkeypatch.setattr(_several, "make", counted)
     other = (LABELS + 1) % K
     for seed, labels in [(1, LABELS), (2, LABELS.astype(np.int16)), (3, other), (4, other)]:
         np.savez(tmp_path / f"m{seed}.npz", features=features(seed), labels=labels)

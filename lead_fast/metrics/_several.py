@@ -1,5 +1,6 @@
 """Several metrics on the same features: options to whom they belong, shared work done once."""
 
+import dataclasses
 import inspect
 import time
 from contextlib import nullcontext
@@ -43,6 +44,57 @@ def option_names(name):
     return [option for option in parameters if option not in ("labels", "device")]
 
 
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """A score that is the mean over several seeds."""
+
+    draws: tuple
+
+    def __float__(self):
+        return sum(self.draws) / len(self.draws)
+
+
+class Repeated:
+    """A metric by several seeds, ``seed, seed + 1, ...``.
+
+    Parameters
+    ----------
+    metrics : list of Metric
+        One instance for each seed.
+    """
+
+    over_zoo = False
+
+    def __init__(self, metrics):
+        self.metrics = metrics
+        first = metrics[0]
+        self.device, self.dtype, self.labels = first.device, first.dtype, first.labels
+        self.order, self.per_model = first.order, first.per_model
+
+    def share(self, features):
+        """As of a metric."""
+        return self.metrics[0].share(features)
+
+    def __call__(self, features, keep=True, shared=None, **inputs):
+        """The score by each seed: :class:`Draws`."""
+        shared = self.share(features) if shared is None else shared
+        return Draws(tuple(one(features, shared=shared, **inputs) for one in self.metrics))
+
+
+def repeated(options, names, repeats):
+    """Options by which :func:`make` draws what is random in a metric `repeats` times.
+
+    ``lead`` does so by itself; a metric without ``seed`` has nothing to draw.
+    """
+    if repeats == 1:
+        return options
+    found = {}
+    for name in names:
+        option = next((o for o in ("repeats", "seed") if o in option_names(name)), None)
+        found[name] = {**options[name], "repeats": repeats} if option else options[name]
+    return found
+
+
 def make(names, labels, device, options):
     """Instances of the metrics for these labels, encoded once.
 
@@ -65,7 +117,13 @@ def make(names, labels, device, options):
         kind = get(name)
         ours = isinstance(kind, type) and issubclass(kind, Metric)
         mine = labels if isinstance(encoded, MultiLabels) and not ours else encoded
-        made[name] = kind(mine, device=device, **options[name])
+        given = dict(options[name])
+        if "repeats" in given and "repeats" not in option_names(name):
+            seed, repeats = given.get("seed", 0), given.pop("repeats")
+            seeds = [{**given, "seed": (seed + draw) % 2**64} for draw in range(repeats)]
+            made[name] = Repeated([kind(mine, device=device, **one) for one in seeds])
+        else:
+            made[name] = kind(mine, device=device, **given)
     return made
 
 
@@ -74,7 +132,7 @@ def suits(name, labels):
     return not is_multi_label(labels) or getattr(get(name), "multi_label", False)
 
 
-def score_each(metrics, features, keep=True, inputs=None, watch=None):
+def score_each(metrics, features, keep=True, inputs=None, watch=None, curve=False):
     """Score features by several metrics.
 
     Parameters
@@ -88,12 +146,15 @@ def score_each(metrics, features, keep=True, inputs=None, watch=None):
         From the name of a metric to what it takes beside these features, a dict.
     watch : callable, optional
         From the name of a metric to a context manager around its work.
+    curve : bool
+        Whether lead's results have their ``curve``.
 
     Returns
     -------
     dict {name: (outcome, seconds)}
-        In the order of `metrics`. The outcome is the score, a tuple of parts for a metric that
-        scores a whole zoo, or the exception that it raised. Work that metrics share is in the
+        In the order of `metrics`. The outcome is the score, or what ``float`` makes the score of
+        (LeadResult, Draws); a tuple of parts for a metric that scores a whole zoo; or the exception
+        that it raised. Work that metrics share is in the
         seconds of the one that came first.
     """
     found, shares = {}, {}
@@ -102,12 +163,12 @@ def score_each(metrics, features, keep=True, inputs=None, watch=None):
         try:
             with nullcontext() if watch is None else watch(name):
                 extra = inputs(name) if inputs else {}
-                if isinstance(metric, Metric):
+                if isinstance(metric, Metric | Repeated):
                     if metric.dtype not in shares:
                         shares[metric.dtype] = metric.share(features)
                     outcome = _outcome(metric, features, keep, shares[metric.dtype], extra)
                 else:
-                    outcome = float(metric(features, keep=keep))
+                    outcome = metric.evaluate(features, keep_head=keep, curve=curve)
         except Exception as error:
             outcome = error
         found[name] = outcome, time.perf_counter() - started

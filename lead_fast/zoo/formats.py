@@ -86,6 +86,21 @@ def array_names(path):
         return list(_safetensors_header(file, path)[0])
 
 
+def read_metadata(path):
+    """``{str: str}`` that a ``.safetensors`` file says about itself; empty for other files."""
+    path = os.fspath(path)
+    if not path.endswith(".safetensors"):
+        return {}
+    with _regular_file(path) as file:
+        (length,) = struct.unpack("<Q", file.read(8).ljust(8, b"\0"))
+        if length > min(_SAFETENSORS_MAX_HEADER, os.fstat(file.fileno()).st_size):
+            raise InputError(f"{path}: truncated, or not a safetensors file")
+        found = _parse_json_header(file.read(length), path).get("__metadata__", {})
+    if not isinstance(found, dict) or any(not isinstance(v, str) for v in found.values()):
+        raise InputError(f"{path}: damaged safetensors header (metadata of wrong types)")
+    return found
+
+
 @contextlib.contextmanager
 def _regular_file(path):
     """Open a file for reading; other OS errors than those of opening pass through as InputError."""

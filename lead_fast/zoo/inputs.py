@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 
 from .. import metrics
 from .._text import name_list
@@ -31,12 +32,12 @@ class Inputs:
 
     def __init__(self, zoo, names, options):
         self.options = {name: dict(options[name]) for name in names}
-        self._readers = {name: {} for name in names}
+        self._binders = {name: {} for name in names}
         for name in names:
             kind = metrics.get(name)
             for option, role in getattr(kind, "per_model", {}).items():
                 given = self.options[name].pop(option, None)
-                self._readers[name][option] = _reader(zoo, name, option, role, given)
+                self._binders[name][option] = _binder(zoo, name, option, role, given)
             if getattr(kind, "reference_model", False):
                 given = self.options[name].get("reference")
                 if isinstance(given, str | os.PathLike):
@@ -49,8 +50,20 @@ class Inputs:
 
     def of(self, model, name):
         """Inputs of a metric for a model: ``{option: array}``, those that there are."""
-        found = {option: read(model) for option, read in self._readers[name].items()}
-        return {option: value for option, value in found.items() if value is not None}
+        return read_inputs(self.readers(model)[name])
+
+    def readers(self, model):
+        """``{metric: {option: callable}}`` for a model alone, which another process can be sent."""
+        return {
+            name: {option: bind(model) for option, bind in binders.items()}
+            for name, binders in self._binders.items()
+        }
+
+
+def read_inputs(readers):
+    """``{option: array}`` of what the readers of a metric find."""
+    found = {option: read() for option, read in readers.items()}
+    return {option: value for option, value in found.items() if value is not None}
 
 
 def computable(zoo, name, options):
@@ -67,21 +80,22 @@ def computable(zoo, name, options):
     return True
 
 
-def _reader(zoo, name, option, role, given):
+def _binder(zoo, name, option, role, given):
+    """From a model to the callable that reads its value of the option."""
     if isinstance(given, Mapping):
         missing = [model for model in zoo.names if model not in given]
         if missing:
             raise InputError(f"{option}: nothing for {name_list(missing)}")
-        return lambda model: given[model.name]
+        return lambda model: partial(_same, given[model.name])
     if role == "output":
         if given is not None:
             raise InputError(
                 f"{option}: for a zoo, give a dictionary {{model: outputs}}, or leave it out where "
                 "the zoo has MODEL_DATASET_output.npy or MODEL/preds.npy"
             )
-        return lambda model: model.read_output()
+        return lambda model: model.read_output
     if given is None:
-        return lambda model: None
+        return lambda model: partial(_same, None)
     if not isinstance(given, str | os.PathLike):
         raise InputError(
             f"{option}: for a zoo, give a dictionary {{model: features}}, the name of a data set "
@@ -94,8 +108,12 @@ def _reader(zoo, name, option, role, given):
         missing = [model for model in zoo.names if model not in there]
         if missing:
             raise InputError(f"{option}: {os.fspath(given)} has no {name_list(missing)}")
-        return lambda model: there[model.name].read_features()
-    return lambda model: model.read_reference(os.fspath(given))
+        return lambda model: there[model.name].read_features
+    return lambda model: partial(model.read_reference, os.fspath(given))
+
+
+def _same(value):
+    return value
 
 
 def _model_features(zoo, name, given):

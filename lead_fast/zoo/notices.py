@@ -12,6 +12,28 @@ from ..errors import ConvergenceWarning, SaturationWarning, ScoreWarning
 _SATURATED = 1e-12
 
 
+# By name, as they are stored and sent from one process to another.
+_KINDS = {kind.__name__: kind for kind in (ConvergenceWarning, SaturationWarning, ScoreWarning)}
+
+
+@contextmanager
+def catching(caught):
+    """Append this package's warnings to the list `caught`, as (name, text); pass all others on."""
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        for warning in found:
+            name = warning.category.__name__
+            if _KINDS.get(name) is warning.category:
+                caught.append((name, one_line(warning.message)))
+            else:
+                warnings.warn_explicit(
+                    warning.message, warning.category, warning.filename, warning.lineno
+                )
+
+
 class Notices:
     """The warnings of single models, collected, so that a ranking gives each kind once."""
 
@@ -20,27 +42,17 @@ class Notices:
         self._lines = []
         self.saturated = []  # models whose score was said to have reached its bound
 
-    @contextmanager
-    def of(self, model):
-        """Keep this package's warnings about `model`; pass all others on."""
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                yield
-        finally:
-            for warning in caught:
-                text = one_line(warning.message)
-                if issubclass(warning.category, ConvergenceWarning):
-                    self.add(warning.category, f"{model}: {text}")
-                elif issubclass(warning.category, SaturationWarning):
-                    self.saturated.append(model)  # said of the whole ranking by score_notices
-                elif issubclass(warning.category, ScoreWarning):
-                    kind = warning.category, re.sub(r"[0-9.]+", "#", text)
-                    self._by_kind.setdefault(kind, []).append((model, text))
-                else:
-                    warnings.warn_explicit(
-                        warning.message, warning.category, warning.filename, warning.lineno
-                    )
+    def of(self, model, caught):
+        """Take what :func:`catching` kept about `model`."""
+        for name, text in caught:
+            category = _KINDS[name]
+            if issubclass(category, ConvergenceWarning):
+                self.add(category, f"{model}: {text}")
+            elif issubclass(category, SaturationWarning):
+                self.saturated.append(model)  # said of the whole ranking by score_notices
+            else:
+                kind = category, re.sub(r"[0-9.]+", "#", text)
+                self._by_kind.setdefault(kind, []).append((model, text))
 
     def add(self, category, text):
         """Add a line of its own."""

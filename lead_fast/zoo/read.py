@@ -26,7 +26,7 @@ import numpy as np
 
 from .._text import name_list
 from ..errors import InputError, InputTypeError
-from . import formats
+from . import fingerprint, formats
 
 LAYOUTS = (
     "MODEL.npz",
@@ -51,6 +51,15 @@ class ModelFiles:
     def read_features(self):
         """Features (N, D), memory-mapped where the format allows it."""
         return formats.read_array(self.features, "features")
+
+    def parameters(self):
+        """How many parameters the model has, where its file says so; else None."""
+        text = formats.read_metadata(self.features).get("parameters", "")
+        return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
+
+    def state(self):
+        """What changes whenever the file of the features does."""
+        return fingerprint.file_state(self.features)
 
     def read_labels(self):
         """Labels (N,): the model's own, else the shared ones."""
@@ -100,6 +109,14 @@ class ModelArray:
     def read_features(self):
         """The array."""
         return self.features
+
+    def parameters(self):
+        """None: an array does not say."""
+        return None
+
+    def state(self):
+        """None: an array lies in no file."""
+        return None
 
     def has_output(self):
         """Arrays come without outputs."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from .._text import printable
 from ..evaluation import CONVENTIONS, match_truth, weighted_tau
+from .groups import group
+from .lines import TAU_NAMES, align, tau_lines
 from .read import natural_key
-
-_TAU_NAMES = {"scipy": "SciPy's convention", "paper": "Eq. (1) of the paper"}
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,13 @@ class Row:
         Wall time to read and score this model.
     error : str or None
         Why it failed, on one line.
+    draws : tuple of float
+        The score by each draw, of a ranking with ``repeats``; ``score`` is their mean.
+    group : int or None
+        Of a ranking with ``repeats``: models of one group cannot be told apart, see
+        :func:`lead_fast.zoo.groups.group`.
+    details : dict
+        What else is known of the model and its score.
     """
 
     model: str
@@ -33,6 +42,14 @@ class Row:
     rank: int | None
     seconds: float
     error: str | None
+    draws: tuple = ()
+    group: int | None = None
+    details: dict = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def spread(self):
+        """Standard deviation of the score over the draws; None of a single one."""
+        return float(np.std(self.draws, ddof=1)) if len(self.draws) > 1 else None
 
 
 class Ranking:
@@ -42,23 +59,26 @@ class Ranking:
 
     Parameters
     ----------
-    outcomes : iterable of (model, score, seconds, error)
+    outcomes : iterable of (model, score, seconds, error) or (model, score, seconds, error, details)
         One entry per model, with a score or an error and None for the other.
     metric, device : str
         What the scores were computed with, and where.
     warnings : iterable of str
         What was noticed about the scores.
+    repeats : int
+        Draws of what is random in each score; "draws" in the details has the score of each.
 
     Attributes
     ----------
     rows : list of Row
     metric, device : str
+    repeats : int
     warnings : list of str
         One line each: ties, saturated scores, fewer samples than features, solvers that stopped
         early.
     """
 
-    def __init__(self, outcomes, metric, device, warnings=()):
+    def __init__(self, outcomes, metric, device, warnings=(), repeats=1):
         outcomes = sorted(
             outcomes,
             key=lambda o: (o[1] is None, 0.0 if o[1] is None else -o[1], natural_key(o[0])),
@@ -66,15 +86,20 @@ class Ranking:
         self.metric = metric
         self.device = device
         self.warnings = list(warnings)
+        self.repeats = repeats
         self.rows = []
-        for place, (model, score, seconds, error) in enumerate(outcomes, start=1):
+        details = [dict(entry[4]) if len(entry) > 4 else {} for entry in outcomes]
+        draws = [tuple(one.get("draws", ())) for one in details]
+        groups = group([o[1] for o in outcomes], draws) if repeats > 1 else [None] * len(draws)
+        for place, (model, score, seconds, error, *_) in enumerate(outcomes, start=1):
             if score is None:
                 rank = None
             elif self.rows and self.rows[-1].score == score:
                 rank = self.rows[-1].rank
             else:
                 rank = place
-            self.rows.append(Row(model, score, rank, seconds, error))
+            more = draws[place - 1], groups[place - 1], details[place - 1]
+            self.rows.append(Row(model, score, rank, seconds, error, *more))
 
     def __iter__(self):
         return iter(self.rows)
@@ -143,7 +168,8 @@ class Ranking:
         -------
         dict
             ``{"metric", "device", "scores": [{"model", "score", "rank", "seconds", "error"}],
-            "tau": {"scipy", "paper"}}``; "tau" is None without `truth`, and a tau that is
+            "tau": {"scipy", "paper"}}``, of a ranking with repeats also "spread", "draws" and
+            "group" of each score; "tau" is None without `truth`, and a tau that is
             undefined (all scores equal) is None as well: JSON has no NaN.
         """
         tau = None
@@ -153,9 +179,15 @@ class Ranking:
         return {
             "metric": self.metric,
             "device": self.device,
-            "scores": [asdict(row) for row in self.rows],
+            "scores": [self._entry(row) for row in self.rows],
             "tau": tau,
         }
+
+    def _entry(self, row):
+        names = ["model", "score", "rank", "seconds", "error"]
+        if self.repeats > 1:
+            names += ["spread", "draws", "group"]
+        return {name: getattr(row, name) for name in names}
 
     def table(self, truth=None):
         """The ranking as text: rank, model, score, seconds, and the errors of failed models.
@@ -184,7 +216,12 @@ class Ranking:
             header.insert(3, "accuracy")
             for row, line in zip(self.rows, cells, strict=True):
                 line.insert(3, f"{truth[row.model]:g}" if row.model in truth else "-")
-        lines = _align([header, *cells])
+        if self.repeats > 1:
+            header[3:3] = ["spread", "group"]
+            for row, line in zip(self.rows, cells, strict=True):
+                spread = "-" if row.spread is None else f"{row.spread:.2g}"
+                line[3:3] = [spread, "-" if row.group is None else str(row.group)]
+        lines = align([header, *cells])
         lines += [f"{model}: {error}" for model, error in self.failed.items()]
         if truth is not None:
             lines += ["", *tau_lines(self.tau(truth))]
@@ -322,76 +359,12 @@ class Rankings:
         cells.append(seconds)
         if truth is not None:
             tau = self.tau(truth)
-            for convention, name in _TAU_NAMES.items():
+            for convention, name in TAU_NAMES.items():
                 line = ["", f"weighted tau, {name}", ""]
                 for metric in self.rankings:
                     value = None if tau[metric] is None else tau[metric][convention]
                     line.append("-" if value is None or value != value else f"{value:.4f}")
                 cells.append(line)
-        lines = _align([header, *cells])
+        lines = align([header, *cells])
         lines += [f"{model}: {error}" for model, error in self.failed.items()]
         return "\n".join(lines)
-
-
-def tau_lines(tau):
-    """Both weighted taus as lines that name their conventions."""
-    values = {name: "undefined (no order)" if t != t else f"{t:.4f}" for name, t in tau.items()}
-    return [f"weighted tau, {_TAU_NAMES[name]}: {text}" for name, text in values.items()]
-
-
-def agreement_lines(found, tied):
-    """What :func:`lead_fast.evaluation.agreement` found, as lines; the two weighted taus first."""
-    lines = tau_lines({name: found[name].value for name in CONVENTIONS})
-    rest = [name for name in found if name not in CONVENTIONS]
-    for name in rest:
-        value = found[name].value
-        text = "undefined (no order)" if value != value else f"{value:.4f}"
-        lines.append(f"{_measure_name(name)}: {text}")
-    lines.append(
-        f"pairs of {tied['models']} models: {tied['pairs']}, tied in the scores {tied['scores']}, "
-        f"in truth {tied['truth']}"
-    )
-    for name, interval in found.items():
-        if interval.draws:
-            lines.append(
-                f"95 % of {interval.draws} resamples, {_measure_name(name)}: "
-                f"{interval.low:.4f} to {interval.high:.4f}"
-            )
-    return lines
-
-
-def agreement_dict(found, tied):
-    """The same as one JSON-ready object; what is undefined is None."""
-
-    def known(value):
-        return None if value != value else value
-
-    return {
-        **{name: known(interval.value) for name, interval in found.items()},
-        "ties": tied,
-        "intervals": {
-            name: [interval.low, interval.high] if interval.draws else None
-            for name, interval in found.items()
-        },
-    }
-
-
-def _measure_name(name):
-    if name in CONVENTIONS:
-        return f"weighted tau, {_TAU_NAMES[name]}"
-    if name.startswith("top"):
-        k = name.removeprefix("top").removesuffix("_regret")
-        return f"top-{k} regret (in the unit of the accuracies)"
-    return {"kendall": "Kendall tau-b", "pearson": "Pearson correlation"}[name]
-
-
-def _align(rows):
-    """Columns of equal width: the second (names) to the left, the others to the right."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) if column == 1 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]

@@ -1,31 +1,34 @@
-"""Score the models of a zoo one after another; one that fails does not stop the others."""
+"""Score the models of a zoo; one that fails does not stop the others."""
 
 from __future__ import annotations
 
-import math
+import dataclasses
 import os
-import sys
-import time
 import warnings
 from collections.abc import Mapping
-from contextlib import contextmanager
 
 import numpy as np
 
 from .. import metrics
-from .._text import name_list, one_line
-from ..errors import DeviceMemoryError, InputError, LeadFastError, ScoreWarning
+from .._text import name_list
+from ..errors import InputError, LeadFastError, ScoreWarning
 from ..metrics import _several
+from ..options import integer
 from .inputs import Inputs, computable
 from .notices import Notices, score_notices
 from .read import open_zoo, read_labels
 from .report import Ranking, Rankings
+from .runner import Records, describe_zoo, go_through
+from .work import Work, describe
 
 # Made-up labels for checking options: more than any zoo here has, as options may be limited by N.
 _PROBE = 1 << 17
 
 
-def rank(zoo, labels=None, metric="lead", *, device=None, dataset=None, progress=None, **options):
+def rank(
+    zoo, labels=None, metric="lead", *, device=None, dataset=None, progress=None, store=None,
+    repeats=1, **options,
+):  # fmt: skip
     """Score every model of a zoo and rank them.
 
     Parameters
@@ -48,6 +51,14 @@ def rank(zoo, labels=None, metric="lead", *, device=None, dataset=None, progress
         Which data set's ``MODEL_DATASET_feature.npy`` to take, where a directory has several.
     progress : bool, optional
         Whether to show a progress bar on stderr; by default if that is a terminal.
+    store : path-like, optional
+        A SQLite file, made where it is missing, that takes every result as soon as there is one. A
+        model whose features, labels and options have a score in it is not scored again, so that a
+        run that was stopped goes on where it was. Models that failed are tried again.
+    repeats : int, default 1
+        Draws of what is random in a metric (of lead the head and the samples), of the seeds
+        ``seed, seed + 1, ...``. Scores are then means, and the rows of the ranking have
+        ``spread`` and ``group``.
     **options
         Options of the metric, see :func:`lead_fast.lead`; of several, each takes those that it
         has. What differs from model to model is a dictionary ``{model: array}``, or comes from the
@@ -76,10 +87,11 @@ def rank(zoo, labels=None, metric="lead", *, device=None, dataset=None, progress
 
     Notes
     -----
-    Models are read and scored one at a time, so that one of them is in memory. With one metric, a
-    model for which the memory of the GPU does not suffice is scored on the CPU, and a ScoreWarning
-    says so. Work that depends on
-    the labels alone is done once for models with equal labels.
+    Models are scored one at a time, and the next one is read meanwhile, so that two of them are in
+    memory. A model for which the memory of the GPU does not suffice is scored on the CPU, and a
+    ScoreWarning says so. Work that depends on the labels alone is done once for models with equal
+    labels. A store costs one pass of SHA-256 over the features, about 1 s per GB, by the thread
+    that reads ahead, and none for files that have not changed since they were last in it.
 
     Examples
     --------
@@ -93,13 +105,18 @@ def rank(zoo, labels=None, metric="lead", *, device=None, dataset=None, progress
     """
     if labels is None and isinstance(zoo, Mapping):
         raise InputError("no labels: give them beside a dictionary of features")
-    zoo = open_zoo(zoo, dataset)
+    opened = open_zoo(zoo, dataset)
     if isinstance(labels, str | os.PathLike):
         labels = read_labels(labels)
-    return rank_models(zoo, labels, metric, device=device, progress=progress, **options)
+    return rank_models(
+        opened, labels, metric, device=device, progress=progress, store=store, repeats=repeats,
+        title=describe_zoo(zoo), **options,
+    )  # fmt: skip
 
 
-def rank_models(zoo, labels, metric, *, device, progress, **options):
+def rank_models(
+    zoo, labels, metric, *, device=None, progress=None, store=None, repeats=1, title="", **options
+):
     """As :func:`rank`, for a zoo that is open and labels that are an array or None."""
     names = metrics.expand(metric)
     if metric == "all":
@@ -107,128 +124,103 @@ def rank_models(zoo, labels, metric, *, device, progress, **options):
         names = [
             name for name in names if _several.suits(name, shown) and computable(zoo, name, options)
         ]
+    repeats = integer("repeats", repeats, 1, 1000)
     inputs = Inputs(zoo, names, _several.route(names, options))
-    if isinstance(metric, str) and metric != "all":
-        if not getattr(metrics.get(metric), "over_zoo", False):
-            return _rank_by_one(zoo, labels, metric, inputs, device, progress)
-        return _rank_by_several(zoo, labels, names, inputs, device, progress).rankings[metric]
-    return _rank_by_several(zoo, labels, names, inputs, device, progress)
-
-
-def _rank_by_one(zoo, labels, metric, inputs, device, progress):
-    from ..scorer import Scorer  # loads the native core
-
-    scorers = _ScorerPerLabels(
-        lambda labels: Scorer(labels, metric=metric, device=device, **inputs.options[metric])
-    )
-    on_cpu = _ScorerPerLabels(
-        lambda labels: Scorer(labels, metric=metric, device="cpu", **inputs.options[metric])
-    )
+    drawn = _several.repeated(inputs.options, names, repeats)
+    work = Work(names, drawn, device)
     # A wrong metric, option or device is the caller's error and not that of every model, so it is
     # provoked here, on the labels that were given or on some that suit every metric.
-    probe = scorers(_probe_labels(zoo, labels, inputs))
+    probe = work.scorers(_probe_labels(zoo, labels, inputs))
+    if store is None:
+        found = _go_through(zoo, labels, work, inputs, probe, None, progress)
+    else:
+        from .store import Store
 
-    outcomes, noticed = [], Notices()
-    with _progress_bar(zoo.names, progress) as names:
-        for model, name in zip(zoo.models, names, strict=True):
-            started = time.perf_counter()
-            score, error = None, None
-            try:
-                with noticed.of(name):
-                    try:
-                        score = _score_of(model, labels, scorers, inputs, metric)
-                    except DeviceMemoryError as full:
-                        noticed.add(ScoreWarning, f"{name}: scored on the CPU, {one_line(full)}")
-                        score = _score_of(model, labels, on_cpu, inputs, metric)
-            except Exception as failure:
-                error = _describe(failure)
-            outcomes.append((name, score, time.perf_counter() - started, error))
+        with Store(store) as file:
+            records = Records(file, title, drawn, len(zoo.models), labels)
+            found = _go_through(zoo, labels, work, inputs, probe, records, progress)
+    rows, differ = found
+    single = isinstance(metric, str) and metric != "all"
+    rankings = []
+    for name in names:  # no comprehension, whose frame would count in the warnings' stack level
+        rankings.append(_ranking(name, rows[name], probe[name].device, zoo, repeats, single))
+    for category, text in _zoo_notices(zoo, differ):
+        for ranking in rankings:
+            ranking.warnings.append(text)
+        warnings.warn(text, category, stacklevel=3)
+    return rankings[0] if single else Rankings(rankings)
 
-    ranking = Ranking(outcomes, metric, probe.device)
-    _zoo_notices(zoo, labels, scorers, noticed)
-    for text in score_notices(ranking.scores, None if metric == "lead" else noticed.saturated):
+
+def _go_through(zoo, labels, work, inputs, probe, records, progress):
+    """``{metric: {model: Outcome}}`` with final scores, and whether the models' labels differ."""
+    found, differ = go_through(zoo, labels, work, inputs, records, progress)
+    rows = {name: {model.name: outcomes[name] for model, outcomes in found} for name in work.names}
+    combined = {}
+    for name, outcomes in rows.items():
+        if getattr(probe[name], "over_zoo", False):
+            rows[name] = combine(probe[name], outcomes)
+            combined[name] = {model: one.value for model, one in rows[name].items()}
+    if records is not None:
+        records.finish(combined)
+    return rows, differ
+
+
+def combine(metric, outcomes):
+    """Scores from the parts that a metric over a whole zoo made of each model.
+
+    Parameters
+    ----------
+    metric : Metric
+    outcomes : dict {model: Outcome}
+
+    Returns
+    -------
+    dict {model: Outcome}
+    """
+    good = {model: one.value for model, one in outcomes.items() if one.error is None}
+    try:
+        scores = metric.combine(list(good.values())) if good else []
+        failed = [None if np.isfinite(s) else f"the score is {s}" for s in scores]
+    except LeadFastError as failure:
+        scores, failed = [None] * len(good), [describe(failure)] * len(good)
+    made = {
+        model: dataclasses.replace(
+            outcomes[model], value=None if error else float(score), error=error
+        )
+        for model, score, error in zip(good, scores, failed, strict=True)
+    }
+    return {model: made.get(model, one) for model, one in outcomes.items()}
+
+
+def _ranking(name, outcomes, device, zoo, repeats, single):
+    """The ranking by one metric, and its warnings; said of the metric where there are several."""
+    noticed = Notices()
+    for model in zoo.names:
+        noticed.of(model, outcomes[model].notices)
+    rows = [
+        (model, one.value, one.seconds, one.error, one.details) for model, one in outcomes.items()
+    ]
+    ranking = Ranking(rows, name, device, repeats=repeats)
+    saturated = None if name == "lead" else noticed.saturated
+    for text in score_notices(ranking.scores, saturated):
         noticed.add(ScoreWarning, text)
     for category, text in noticed.lines():
         ranking.warnings.append(text)
-        warnings.warn(text, category, stacklevel=4)
+        warnings.warn(text if single else f"{name}: {text}", category, stacklevel=4)
     return ranking
 
 
-def _rank_by_several(zoo, labels, names, inputs, device, progress):
-    """Rank by each of several metrics, which share the work on each model: :class:`Rankings`."""
-    scorers = _ScorerPerLabels(lambda labels: _several.make(names, labels, device, inputs.options))
-    probe = scorers(_probe_labels(zoo, labels, inputs))
-    outcomes = {name: [] for name in names}
-    noticed, of_zoo = {name: Notices() for name in names}, Notices()
-    with _progress_bar(zoo.names, progress) as models:
-        for model, title in zip(zoo.models, models, strict=True):
-            started = time.perf_counter()
-            try:
-                features = model.read_features()
-                made = scorers(model.read_labels() if labels is None else labels)
-            except Exception as failure:
-                for name in names:
-                    outcomes[name].append((title, failure, time.perf_counter() - started))
-                continue
-            reading = time.perf_counter() - started
-            found = _several.score_each(
-                made, features, True,
-                lambda name, model=model: inputs.of(model, name),
-                lambda name, title=title: noticed[name].of(title),
-            )  # fmt: skip
-            for name, (outcome, seconds) in found.items():
-                outcomes[name].append((title, outcome, reading + seconds))
-    _zoo_notices(zoo, labels, scorers, of_zoo)
-    rankings = []
-    for name in names:
-        rows = _finished(probe[name], outcomes[name])
-        ranking = Ranking(rows, name, probe[name].device)
-        for text in score_notices(
-            ranking.scores, None if name == "lead" else noticed[name].saturated
-        ):
-            noticed[name].add(ScoreWarning, text)
-        for category, text in noticed[name].lines():
-            ranking.warnings.append(text)
-            warnings.warn(f"{name}: {text}", category, stacklevel=4)
-        rankings.append(ranking)
-    for category, text in of_zoo.lines():
-        for ranking in rankings:
-            ranking.warnings.append(text)
-        warnings.warn(text, category, stacklevel=4)
-    return Rankings(rankings)
-
-
-def _finished(metric, outcomes):
-    """Rows (model, score, seconds, error) of one metric, from what it made of each model."""
-    outcomes = list(outcomes)
-    if getattr(metric, "over_zoo", False):
-        good = [i for i, (_, found, _) in enumerate(outcomes) if not isinstance(found, Exception)]
-        try:
-            scores = metric.combine([outcomes[i][1] for i in good]) if good else []
-        except LeadFastError as failure:
-            scores = [failure] * len(good)
-        for i, score in zip(good, scores, strict=True):
-            outcomes[i] = (outcomes[i][0], score, outcomes[i][2])
-    for model, found, seconds in outcomes:
-        if not isinstance(found, Exception) and not math.isfinite(found):
-            found = InputError(f"the score is {found}, so it cannot be ranked")
-        if isinstance(found, Exception):
-            yield model, None, seconds, _describe(found)
-        else:
-            yield model, float(found), seconds, None
-
-
-def _zoo_notices(zoo, labels, scorers, noticed):
-    """Add what is to be said about the zoo."""
-    if labels is None and scorers.made > 2:  # the probe's, and one for all models
-        noticed.add(
+def _zoo_notices(zoo, differ):
+    """What is to be said about the zoo: pairs of category and text."""
+    if differ:
+        yield (
             ScoreWarning,
             "the models have different labels (or an order of samples of their own): "
             "their scores are not comparable",
         )
     stray = [path.name for path in zoo.stray]
     if stray:
-        noticed.add(UserWarning, f"ignored, of no known layout: {name_list(stray)}")
+        yield UserWarning, f"ignored, of no known layout: {name_list(stray)}"
 
 
 def _probe_labels(zoo, labels, inputs):
@@ -246,55 +238,3 @@ def _first_labels(zoo):
         except LeadFastError:
             continue
     return None
-
-
-class _ScorerPerLabels:
-    """The scorer for given labels; the previous one again while the labels stay equal."""
-
-    def __init__(self, make):
-        self._make = make
-        self._labels = None
-        self._scorer = None
-        self.made = 0
-
-    def __call__(self, labels):
-        if self._scorer is None or (
-            labels is not self._labels and not np.array_equal(labels, self._labels)
-        ):
-            self._scorer = None  # one at a time, as it may hold heads
-            self._scorer = self._make(labels)
-            self._labels = labels
-            self.made += 1
-        return self._scorer
-
-
-def _score_of(model, labels, scorers, inputs, metric):
-    features = model.read_features()
-    scorer = scorers(model.read_labels() if labels is None else labels)
-    score = float(scorer(features, **inputs.of(model, metric)))
-    if not math.isfinite(score):
-        raise InputError(f"the score is {score}, so it cannot be ranked")
-    return score
-
-
-def _describe(failure):
-    """What failed, on one line; with its type where the message was not written by this package."""
-    if isinstance(failure, LeadFastError):
-        return one_line(failure)
-    if isinstance(failure, MemoryError):
-        return "out of memory" if not str(failure) else f"out of memory: {one_line(failure)}"
-    return f"{type(failure).__name__}: {one_line(failure)}"
-
-
-@contextmanager
-def _progress_bar(names, progress):
-    """An iterable over `names`, with a bar on stderr if `progress` says so."""
-    if progress is None:
-        progress = sys.stderr is not None and sys.stderr.isatty()
-    if not progress:
-        yield names
-        return
-    from tqdm import tqdm
-
-    with tqdm(names, unit="model", file=sys.stderr, leave=False, dynamic_ncols=True) as bar:
-        yield bar

@@ -1,0 +1,76 @@
+"""Files that the commands write: in one step, and checked before anything is computed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from ._console import as_json
+from .errors import InputError
+
+
+class Output:
+    """A file written in one step at the end; whether that can work is checked at the start."""
+
+    def __init__(self, path):
+        if str(Path(path).absolute()).startswith(("/dev/", "/proc/")):
+            raise InputError(f"--out {path}: is not a regular file")
+        self.path = Path(path).resolve()  # through a link, so that its target is replaced
+        self.is_json = self.path.suffix == ".json"
+        if self.path.exists() and not self.path.is_file():
+            raise InputError(f"--out {path}: is not a regular file")
+        if not self.path.parent.is_dir():
+            raise InputError(f"--out {path}: there is no directory {self.path.parent}")
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            raise InputError(f"--out {path}: cannot write to the directory {self.path.parent}")
+
+    def write(self, text):
+        """Write a temporary file beside `path` and rename it, so that no half file is ever seen."""
+        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        try:
+            with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self.path)
+        except OSError as error:
+            raise InputError(f"--out {self.path}: {error.strerror}") from error
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+class ScoreFiles:
+    """``{model: score}`` files by metric and data set, as the public SFDA, PED and ETran code has.
+
+    Parameters
+    ----------
+    path : str
+        A directory, which gets METRIC/DATASET_metrics.json; or, for one metric, a .json file.
+    dataset : str or Path
+    """
+
+    def __init__(self, path, dataset):
+        if path is None:
+            raise InputError("--format sfda writes files: give --out a directory or a .json file")
+        self.path, self.dataset = Path(path), Path(dataset).resolve().name
+        self.single = self.path.suffix == ".json"
+        if self.single:
+            Output(self.path)
+        elif self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--out {path}: is not a directory")
+
+    def write(self, rankings):
+        """Write one file for each ranking; models that failed are left out."""
+        if self.single and len(rankings) > 1:
+            raise InputError(f"--out {self.path}: several metrics need a directory")
+        for ranking in rankings:
+            path = self.path
+            if not self.single:
+                path = self.path / ranking.metric / f"{self.dataset}_metrics.json"
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    raise InputError(f"--out {path.parent}: {error.strerror}") from error
+            Output(path).write(as_json(ranking.scores))

@@ -1,0 +1,156 @@
+"""Read the next model while the present one is scored."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..features import Features
+
+_PAGE = 4096
+
+
+@dataclass
+class Read:
+    """What was read of one model.
+
+    Attributes
+    ----------
+    model : str
+    features : array-like (N, D) or None
+    labels : array-like (N,) or None
+    seconds : float
+        Wall time of reading, and of looking up what is stored.
+    error : Exception or None
+        Why it could not be read.
+    keys : dict {metric: tuple}
+        Under what a store keeps the outcomes, where there is one.
+    stored : dict {metric: Outcome}
+        What needs no scoring.
+    parameters : int or None
+        Size of the model, where its file says so.
+    """
+
+    model: str
+    features: object = None
+    labels: object = None
+    seconds: float = 0.0
+    error: Exception | None = None
+    keys: dict = field(default_factory=dict)
+    stored: dict = field(default_factory=dict)
+    parameters: int | None = None
+
+
+def read_model(model, labels=None, only_labels=False):
+    """Features and labels of a model, in memory: :class:`Read`.
+
+    Parameters
+    ----------
+    model : ModelFiles or ModelArray
+    labels : array-like (N,), optional
+        Labels for every model, instead of the model's own.
+    only_labels : bool
+        Whether to leave the features where they are.
+    """
+    started = time.perf_counter()
+    read = Read(model.name, labels=labels)
+    try:
+        read.parameters = model.parameters()
+        if not only_labels:
+            read.features = model.read_features()
+            _bring_in(read.features)
+        if labels is None:
+            read.labels = model.read_labels()
+    except Exception as error:  # recorded with the model: others go on
+        read.error = error
+    read.seconds = time.perf_counter() - started
+    return read
+
+
+def read_ahead(items, read):
+    """Pairs ``(item, read(item))``, the next item being read while the caller has this one.
+
+    Parameters
+    ----------
+    items : iterable
+    read : callable
+        Must not raise what is to be seen with its item; what it does raise ends the iteration.
+
+    Yields
+    ------
+    item, value
+        At most two values exist at a time, if the caller drops one before it asks for the next.
+
+    Notes
+    -----
+    A thread per item. It is a daemon: a read that hangs keeps nobody from leaving.
+    """
+    items = iter(items)
+    waiting = _Later.start(read, items)
+    while waiting is not None:
+        item, value = waiting.result()
+        waiting = _Later.start(read, items)
+        yield item, value
+        del item, value
+
+
+class _Later:
+    """One call in a thread of its own."""
+
+    @classmethod
+    def start(cls, function, items):
+        """Call `function` with the next of the items; None at their end."""
+        for item in items:
+            return cls(function, item)
+        return None
+
+    def __init__(self, function, item):
+        self._item, self._value, self._error = item, None, None
+        self._thread = threading.Thread(
+            target=self._run, args=(function,), name="lead_fast-read", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self, function):
+        _step_back()
+        try:
+            self._value = function(self._item)
+        except BaseException as error:
+            self._error = error
+
+    def result(self):
+        """The item and its value, once; waits for them."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+        value, self._value = self._value, None
+        return self._item, value
+
+
+def _step_back():
+    """Give this thread the lowest priority, where the system has one for single threads.
+
+    A product on all cores takes as long as its slowest core: read in the middle of one, a file
+    costs the time of reading it. Like this it is read while a core is idle, in the parts of
+    scoring that run on one, or while the disk is waited for.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
+
+
+def _bring_in(features):
+    """Have the pages of a memory map read from disk, by the thread that reads ahead.
+
+    NumPy adds up one byte of every page without holding the interpreter's lock.
+    """
+    data = features.data if isinstance(features, Features) else features
+    if isinstance(data, np.memmap) and data.size:
+        # "A" leaves the order of memory, so that this is a view.
+        data.reshape(-1, order="A").view(np.uint8)[::_PAGE].sum()

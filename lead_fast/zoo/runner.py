@@ -1,0 +1,170 @@
+"""Go through the models of a zoo: look up, read, score, record."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from contextlib import contextmanager
+
+import numpy as np
+
+from ..errors import StoreError
+from . import fingerprint
+from .ahead import read_ahead, read_model
+from .inputs import read_inputs
+
+
+class Records:
+    """What a store has of one run's models, and what is added to it.
+
+    Parameters
+    ----------
+    store : Store
+    zoo : str
+        What to call the zoo in the list of runs.
+    options : dict {metric: dict}
+    models : int
+    labels : array-like or None
+        Labels of every model.
+    """
+
+    def __init__(self, store, zoo, options, models, labels):
+        self._store = store
+        self._options = {name: fingerprint.of_options(name, options[name]) for name in options}
+        self._labels = None if labels is None else fingerprint.of_labels(labels)
+        self._run = store.begin(zoo, self._options, models)
+
+    def look_up(self, model, readers, read, features):
+        """Set `read`'s keys, given the fingerprint of the features, and what is stored."""
+        labels = self._labels or fingerprint.of_labels(read.labels)
+        read.keys = {
+            name: (features, labels, name,
+                   fingerprint.with_inputs(options, read_inputs(readers.get(name, {}))))
+            for name, options in self._options.items()
+        }  # fmt: skip
+        found = {name: self._store.get(key) for name, key in read.keys.items()}
+        read.stored = {name: outcome for name, outcome in found.items() if outcome is not None}
+
+    def known(self, model):
+        """State of the model's file and the fingerprint it had in that state, each if any."""
+        state = model.state()
+        return state, None if state is None else self._store.known_file(state)
+
+    def remember(self, state, features):
+        """Keep the fingerprint of the features in a file of this state."""
+        if state is not None:
+            self._store.remember_file(state, features)
+
+    def put(self, model, read, outcomes):
+        """Record a model's outcomes; those of a model that could not be read under its name."""
+        keys = read.keys or {
+            name: (f"unread {model.name}", "", name, options)
+            for name, options in self._options.items()
+        }
+        self._store.put(self._run, model.name, keys, outcomes, read.parameters)
+
+    def finish(self, scores):
+        """Mark the run as complete, see :meth:`Store.finish`."""
+        self._store.finish(self._run, scores)
+
+
+def go_through(zoo, labels, work, inputs, records, progress, jobs=None):
+    """Outcomes of every model: list of ``(model, {metric: Outcome})``, and whether labels differ.
+
+    Parameters
+    ----------
+    zoo : Zoo
+    labels : array-like or None
+    work : Work
+    inputs : Inputs
+    records : Records or None
+    progress : bool or None
+    jobs : Jobs, optional
+        Other processes that score; by default this one does, and reads ahead meanwhile.
+    """
+
+    def read(model):
+        return _read(model, labels, inputs.readers(model), records)
+
+    found, differ, last = [], False, None
+    with _progress_bar(len(zoo.models), progress) as step:
+        if jobs is None:
+            done = _score_here(zoo.models, read, work, inputs)
+        else:
+            done = jobs.score(zoo.models, labels, work, inputs, records)
+        for model, got, outcomes in done:
+            if records is not None:
+                records.put(model, got, outcomes)
+            if labels is None and any(one.error is None for one in outcomes.values()):
+                differ = differ or (last is not None and not np.array_equal(last, got.labels))
+                last = got.labels
+            found.append((model, {name: outcomes[name] for name in work.names}))
+            del got  # its features, before the next model's are waited for
+            step()
+    order = {model.name: place for place, model in enumerate(zoo.models)}
+    found.sort(key=lambda entry: order[entry[0].name])
+    return found, differ
+
+
+def _score_here(models, read, work, inputs):
+    # Arrays are in memory already, unless their fingerprints have to be computed.
+    for model, got in read_ahead(models, read):
+        missing = [name for name in work.names if name not in got.stored]
+        scored = work.score(got, inputs.readers(model), missing) if missing else {}
+        yield model, got, {**got.stored, **scored}
+        del got
+
+
+def _read(model, labels, readers, records):
+    """Read a model, as far as the store does not make that needless: Read."""
+    if records is None:
+        return read_model(model, labels)
+    started = time.perf_counter()
+    try:
+        state, features = records.known(model)
+        if features is not None:
+            read = read_model(model, labels, only_labels=True)
+            if read.error is None:
+                records.look_up(model, readers, read, features)
+                if len(read.keys) == len(read.stored):
+                    return read
+    except StoreError:
+        raise
+    except Exception:  # reading it once more says what is wrong
+        state = None
+    read = read_model(model, labels)
+    if read.error is None:
+        try:
+            features = fingerprint.of_features(read.features)
+            records.look_up(model, readers, read, features)
+            records.remember(state, features)
+        except StoreError:
+            raise
+        except Exception as error:
+            read.error = error
+    read.seconds = time.perf_counter() - started
+    return read
+
+
+@contextmanager
+def _progress_bar(count, progress):
+    """A function to call after each model, which moves a bar on stderr if `progress` says so."""
+    if progress is None:
+        progress = sys.stderr is not None and sys.stderr.isatty()
+    if not progress:
+        yield lambda: None
+        return
+    from tqdm import tqdm
+
+    bar = tqdm(total=count, unit="model", file=sys.stderr, leave=False, dynamic_ncols=True)
+    with bar:
+        yield bar.update
+
+
+def describe_zoo(zoo):
+    """What to call a zoo in the list of runs."""
+    try:
+        return os.path.realpath(zoo)
+    except TypeError:
+        return "(arrays)"

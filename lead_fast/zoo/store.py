@@ -1,0 +1,319 @@
+"""Results in a SQLite file: what is finished stays finished, whatever becomes of the process.
+
+One row per (features, labels, metric, options, version), each a fingerprint or plain text; runs
+refer to rows. Every row is a transaction of its own. Several processes may write to one file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import sqlite3
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from .._version import __version__
+from ..errors import StoreError
+from .work import Outcome
+
+_APPLICATION = 0x4C454144  # "LEAD", in the file's header
+_SCHEMA = 1
+_WAIT = 60.0  # seconds for another writer to finish its row
+_FRESH = 2_000_000_000  # ns; a file written this lately may change again within one clock tick
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS results (
+    id INTEGER PRIMARY KEY,
+    features TEXT NOT NULL, labels TEXT NOT NULL, metric TEXT NOT NULL, options TEXT NOT NULL,
+    version TEXT NOT NULL,
+    score REAL, parts TEXT, seconds REAL NOT NULL, device TEXT NOT NULL, error TEXT,
+    notices TEXT NOT NULL, details TEXT NOT NULL, finished REAL NOT NULL,
+    UNIQUE (features, labels, metric, options, version)
+);
+CREATE TABLE IF NOT EXISTS runs (
+    id INTEGER PRIMARY KEY,
+    zoo TEXT NOT NULL, metrics TEXT NOT NULL, options TEXT NOT NULL, version TEXT NOT NULL,
+    models INTEGER NOT NULL, host TEXT NOT NULL, process INTEGER NOT NULL,
+    started REAL NOT NULL, finished REAL
+);
+CREATE TABLE IF NOT EXISTS entries (
+    run INTEGER NOT NULL REFERENCES runs (id), metric TEXT NOT NULL, model TEXT NOT NULL,
+    result INTEGER NOT NULL REFERENCES results (id), score REAL, parameters INTEGER,
+    PRIMARY KEY (run, metric, model)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (
+    path TEXT PRIMARY KEY, bytes INTEGER NOT NULL, mtime INTEGER NOT NULL, ctime INTEGER NOT NULL,
+    inode INTEGER NOT NULL, features TEXT NOT NULL
+) WITHOUT ROWID;
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of a store.
+
+    Attributes
+    ----------
+    id : int
+    zoo : str
+    metrics : list of str
+    options : dict {metric: dict}
+        With the defaults filled in.
+    version : str
+    models, done, failed : int
+        In the zoo, recorded, and of those without a score by some metric.
+    started, finished : float or None
+        Seconds since 1970; None for a run that was stopped or still goes on.
+    """
+
+    id: int
+    zoo: str
+    metrics: list
+    options: dict
+    version: str
+    models: int
+    done: int
+    failed: int
+    started: float
+    finished: float | None
+
+
+class Store:
+    """A SQLite file of results.
+
+    Parameters
+    ----------
+    path : path-like
+        Made where it is missing, if `create`.
+    create : bool
+
+    Raises
+    ------
+    StoreError
+        The file cannot be opened or made, or is something else.
+
+    Notes
+    -----
+    The file is in WAL mode: beside it lie ``-wal`` and ``-shm`` while it is open, and it must be on
+    a local disk, since machines do not share the latter.
+    """
+
+    def __init__(self, path, create=True):
+        self.path = Path(path)
+        if not create and not self.path.is_file():
+            raise StoreError(f"{self.path}: no such store; lead-fast rank --store makes one")
+        self._lock = threading.RLock()  # the thread that reads ahead looks things up, too
+        with self._errors():
+            self._database = sqlite3.connect(
+                self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False
+            )
+        try:
+            self._prepare()
+        except BaseException:
+            self._database.close()
+            raise
+
+    def _prepare(self):
+        with self._errors():
+            (found,) = self._database.execute("PRAGMA application_id").fetchone()
+            (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            if tables and found != _APPLICATION:
+                raise StoreError(f"{self.path}: a database, but no store of lead_fast")
+            (schema,) = self._database.execute("PRAGMA user_version").fetchone()
+            if found == _APPLICATION and schema > _SCHEMA:
+                raise StoreError(f"{self.path}: written by a later version of lead_fast")
+            self._journal()
+            self._database.execute("PRAGMA synchronous = FULL")
+            if schema < _SCHEMA:
+                with self._transaction() as database:
+                    for statement in _TABLES.split(";"):
+                        database.execute(statement)
+                    database.execute(f"PRAGMA application_id = {_APPLICATION}")
+                    database.execute(f"PRAGMA user_version = {_SCHEMA}")
+
+    def _journal(self):
+        """Switch to WAL mode; processes that do so at once do not wait for each other by itself."""
+        until = time.monotonic() + _WAIT
+        while True:
+            try:
+                self._database.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > until:
+                    raise
+                time.sleep(0.01)
+
+    @contextlib.contextmanager
+    def _errors(self):
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StoreError(f"{self.path}: not usable as a store ({error})") from error
+
+    @contextlib.contextmanager
+    def _transaction(self):
+        with self._lock, self._errors():
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:
+                    self._database.execute("ROLLBACK")
+                raise
+
+    def _query(self, statement, values=()):
+        with self._lock, self._errors():
+            return self._database.execute(statement, values).fetchall()
+
+    def close(self):
+        """Close the file; what was stored is in it already."""
+        with self._lock:
+            self._database.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    # Writing
+
+    def begin(self, zoo, options, models):
+        """Add a run; returns its number.
+
+        Parameters
+        ----------
+        zoo : str
+        options : dict {metric: str}
+            Canonical JSON of each metric's options.
+        models : int
+            How many there are.
+        """
+        with self._transaction() as database:
+            row = (zoo, json.dumps(list(options)), json.dumps(options), __version__, models,
+                   socket.gethostname(), os.getpid(), time.time())  # fmt: skip
+            return database.execute(
+                "INSERT INTO runs (zoo, metrics, options, version, models, host, process, started)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row,
+            ).lastrowid  # fmt: skip
+
+    def put(self, run, model, keys, outcomes, parameters=None):
+        """Record what metrics made of a model, in one transaction.
+
+        Parameters
+        ----------
+        run : int
+        model : str
+        keys : dict {metric: Key}
+        outcomes : dict {metric: Outcome}
+            A failure never replaces a result that somebody else has for the same key.
+        parameters : int, optional
+            Size of the model.
+        """
+        with self._transaction() as database:
+            for metric, outcome in outcomes.items():
+                key = keys[metric]
+                parts = json.dumps(outcome.value) if isinstance(outcome.value, tuple) else None
+                score = None if parts else outcome.value
+                database.execute(
+                    "INSERT INTO results (features, labels, metric, options, version, score, parts,"
+                    " seconds, device, error, notices, details, finished)"
+                    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+                    " ON CONFLICT (features, labels, metric, options, version) DO UPDATE SET"
+                    " score = excluded.score, parts = excluded.parts, seconds = excluded.seconds,"
+                    " device = excluded.device, error = excluded.error,"
+                    " notices = excluded.notices, details = excluded.details,"
+                    " finished = excluded.finished WHERE results.error IS NOT NULL",
+                    (*key, __version__, score, parts, outcome.seconds, outcome.device,
+                     outcome.error, json.dumps(outcome.notices), json.dumps(outcome.details),
+                     time.time()),
+                )  # fmt: skip
+                database.execute(
+                    "INSERT OR REPLACE INTO entries (run, metric, model, result, parameters)"
+                    " SELECT ?, ?, ?, id, ? FROM results WHERE features = ? AND labels = ?"
+                    " AND metric = ? AND options = ? AND version = ?",
+                    (run, metric, model, parameters, *key, __version__),
+                )
+
+    def finish(self, run, scores):
+        """Mark a run as complete.
+
+        Parameters
+        ----------
+        run : int
+        scores : dict {metric: {model: float}}
+            Of metrics whose scores exist only beside those of the other models.
+        """
+        with self._transaction() as database:
+            for metric, found in scores.items():
+                database.executemany(
+                    "UPDATE entries SET score = ? WHERE run = ? AND metric = ? AND model = ?",
+                    [(score, run, metric, model) for model, score in found.items()],
+                )
+            database.execute("UPDATE runs SET finished = ? WHERE id = ?", (time.time(), run))
+
+    def remember_file(self, state, features):
+        """Keep the fingerprint of the features in a file of this state, unless it is very new."""
+        if time.time_ns() - max(state[2], state[3]) < _FRESH:
+            return
+        with self._transaction() as database:
+            database.execute(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", (*state, features)
+            )
+
+    # Reading
+
+    def known_file(self, state):
+        """The fingerprint of the features in a file that has not changed since; or None."""
+        found = self._query(
+            "SELECT features FROM files WHERE path = ? AND bytes = ? AND mtime = ? AND ctime = ?"
+            " AND inode = ?", state,
+        )  # fmt: skip
+        return found[0][0] if found else None
+
+    def get(self, key):
+        """The :class:`Outcome` that has this key; None if there is none, or only a failure."""
+        found = self._query(
+            "SELECT score, parts, seconds, device, error, notices, details FROM results WHERE"
+            " features = ? AND labels = ? AND metric = ? AND options = ? AND version = ?"
+            " AND error IS NULL", (*key, __version__),
+        )  # fmt: skip
+        return _outcome(*found[0]) if found else None
+
+    def runs(self):
+        """All runs, the oldest first: list of :class:`Run`."""
+        found = self._query(
+            "SELECT runs.id, zoo, metrics, runs.options, runs.version, models,"
+            " count(DISTINCT model), count(DISTINCT iif(error IS NULL, NULL, model)),"
+            " started, runs.finished FROM runs LEFT JOIN entries ON entries.run = runs.id"
+            " LEFT JOIN results ON results.id = entries.result GROUP BY runs.id ORDER BY runs.id"
+        )
+        return [
+            Run(number, zoo, json.loads(names),
+                {name: json.loads(text) for name, text in json.loads(options).items()}, *rest)
+            for number, zoo, names, options, *rest in found
+        ]  # fmt: skip
+
+    def outcomes(self, run, metric):
+        """``{model: (Outcome, parameters)}`` of a metric in a run.
+
+        The score of a metric that scores a whole zoo is None where the run was not finished.
+        """
+        found = self._query(
+            "SELECT model, iif(parts IS NULL, results.score, entries.score), NULL, seconds, device,"
+            " error, notices, details, parameters FROM entries"
+            " JOIN results ON results.id = entries.result WHERE run = ? AND entries.metric = ?",
+            (run, metric),
+        )
+        return {model: (_outcome(*row), parameters) for model, *row, parameters in found}
+
+
+def _outcome(score, parts, seconds, device, error, notices, details):
+    value = score if parts is None else tuple(json.loads(parts))
+    pairs = tuple((kind, text) for kind, text in json.loads(notices))
+    return Outcome(value, seconds, device, error, pairs, json.loads(details))

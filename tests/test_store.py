@@ -1,0 +1,352 @@
+"""Results in a SQLite file: resuming, several writers, kills at any moment."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from helpers import relu_features
+
+import lead_fast
+from lead_fast.errors import ScoreWarning, StoreError
+from lead_fast.zoo import fingerprint, work
+from lead_fast.zoo.store import Store
+from lead_fast.zoo.work import Outcome
+
+N, K = 60, 3
+LABELS = np.arange(N) % K
+KEY = ("features", "labels", "lead", "{}")
+
+
+def features(seed, width=8):
+    return relu_features(LABELS, width, seed=seed, spread=0.5 * seed)
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    for seed in (1, 2, 3):
+        np.savez(folder / f"m{seed}.npz", features=features(seed), labels=LABELS)
+    return folder
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """Names of the models that were scored, in order."""
+    names, score_each = [], work.score_each
+
+    def counted(metrics, read, readers):
+        names.append(read.model)
+        return score_each(metrics, read, readers)
+
+    monkeypatch.setattr(work, "score_each", counted)
+    return names
+
+
+def age(folder):
+    """Make files look old enough for their state to be trusted."""
+    for path in folder.iterdir():
+        os.utime(path, (1e9, 1e9))
+
+
+# ----------------------------------------------------------------------------------------- resuming
+
+
+def test_an_unchanged_model_is_not_scored_twice(zoo, tmp_path, scored):
+    store = tmp_path / "runs.db"
+    first = lead_fast.rank(zoo, store=store)
+    assert first.scores == lead_fast.rank(zoo).scores
+    scored.clear()
+    again = lead_fast.rank(zoo, store=store)
+    assert scored == []
+    assert [(r.model, r.score, r.rank) for r in again] == [
+        (r.model, r.score, r.rank) for r in first
+    ]
+    assert again.rows[0].details == first.rows[0].details
+    np.savez(zoo / "m2.npz", features=features(5), labels=LABELS)
+    assert lead_fast.rank(zoo, store=store).scores["m2"] == lead_fast.score(features(5), LABELS)
+    assert scored == ["m2"]
+
+
+def test_what_a_score_depends_on_is_in_its_key(zoo, tmp_path, scored):
+    store = tmp_path / "runs.db"
+    lead_fast.rank(zoo, store=store)
+    for options, count in [
+        ({"time": 2.0}, 3),
+        ({"time": 1.0}, 0),  # the default, given
+        ({"n_samples": np.int64(64), "hidden": [1024, 2048]}, 0),
+        ({"labels": LABELS}, 0),
+        ({"labels": LABELS.astype(np.int16)}, 0),
+        ({"labels": LABELS[::-1].copy()}, 3),
+        ({"metric": "knn"}, 3),
+        ({"metric": ["knn", "lead"]}, 0),
+        ({"metric": ["knn", "logme"]}, 3),
+        ({"seed": 1}, 3),
+        ({"repeats": 2}, 3),
+        ({"repeats": 2}, 0),
+    ]:
+        scored.clear()
+        expected = lead_fast.rank(zoo, **options)
+        scored.clear()
+        found = lead_fast.rank(zoo, store=store, **options)
+        assert len(scored) == count, options
+        assert found.scores == expected.scores, options
+
+
+def test_arrays_and_files_share_results(zoo, tmp_path, scored):
+    store = tmp_path / "runs.db"
+    lead_fast.rank(zoo, store=store)
+    scored.clear()
+    arrays = {f"other{seed}": features(seed) for seed in (1, 2, 3)}
+    arrays["fortran"] = np.asfortranarray(features(2))
+    with pytest.warns(ScoreWarning, match="tied"):
+        found = lead_fast.rank(arrays, LABELS, store=store)
+    assert scored == []
+    assert found.scores["other2"] == found.scores["fortran"]
+    lead_fast.rank({"double": features(1).astype(float)}, LABELS, store=store)
+    assert scored == ["double"]
+
+
+def test_files_in_a_known_state_are_not_read(zoo, tmp_path, monkeypatch):
+    store = tmp_path / "runs.db"
+    age(zoo)  # the change time is new, so nothing is trusted yet
+    lead_fast.rank(zoo, store=store)
+    read, of_features = [], fingerprint.of_features
+
+    def counted(x):
+        read.append(x)
+        return of_features(x)
+
+    monkeypatch.setattr(fingerprint, "of_features", counted)
+    lead_fast.rank(zoo, store=store)
+    assert len(read) == 3
+    monkeypatch.setattr("lead_fast.zoo.store._FRESH", 0)
+    lead_fast.rank(zoo, store=store)
+    assert len(read) == 6
+    lead_fast.rank(zoo, store=store)
+    assert len(read) == 6
+    np.savez(zoo / "m2.npz", features=features(7), labels=LABELS)
+    found = lead_fast.rank(zoo, store=store)
+    assert len(read) == 7
+    assert found.scores["m2"] == lead_fast.score(features(7), LABELS)
+
+
+def test_failures_are_recorded_and_tried_again(zoo, tmp_path, scored):
+    store = tmp_path / "runs.db"
+    whole = (zoo / "m2.npz").read_bytes()
+    (zoo / "m2.npz").write_bytes(whole[:400])
+    bad = features(3)
+    bad[5, 1] = np.nan
+    np.savez(zoo / "m3.npz", features=bad, labels=LABELS)
+    first = lead_fast.rank(zoo, store=store)
+    assert set(first.failed) == {"m2", "m3"}
+    with Store(store) as file:
+        (run,) = file.runs()
+        assert (run.models, run.done, run.failed) == (3, 3, 2)
+        errors = {model: one.error for model, (one, _) in file.outcomes(run.id, "lead").items()}
+    assert errors["m1"] is None
+    assert "truncated" in errors["m2"]
+    assert "NaN" in errors["m3"]
+    (zoo / "m2.npz").write_bytes(whole)
+    scored.clear()
+    again = lead_fast.rank(zoo, store=store)
+    assert set(again.failed) == {"m3"}
+    assert scored == ["m2", "m3"]
+
+
+def test_warnings_come_from_the_store_too(tmp_path, scored):
+    wide = {f"m{seed}": features(seed, 70) for seed in (1, 2)}
+    store = tmp_path / "runs.db"
+    for _ in range(2):
+        with pytest.warns(ScoreWarning, match="fewer samples"):
+            ranking = lead_fast.rank(wide, LABELS, store=store)
+        assert ranking.warnings[0].endswith("likewise m2")
+    assert len(scored) == 2
+
+
+def test_a_metric_over_the_zoo(zoo, tmp_path, scored):
+    store = tmp_path / "runs.db"
+    first = lead_fast.rank(zoo, metric="etran", store=store)
+    assert first.scores == lead_fast.rank(zoo, metric="etran").scores
+    scored.clear()
+    np.savez(zoo / "m4.npz", features=features(4), labels=LABELS)
+    found = lead_fast.rank(zoo, metric="etran", store=store)
+    assert scored == ["m4"]
+    assert found.scores == lead_fast.rank(zoo, metric="etran").scores
+    with Store(store) as file:
+        run = file.runs()[-1]
+        stored = {model: one.value for model, (one, _) in file.outcomes(run.id, "etran").items()}
+    assert stored == found.scores
+
+
+def test_further_inputs_are_in_the_key(tmp_path, scored):
+    zoo = {"a": features(1), "b": features(2)}
+    source = {name: np.random.default_rng(0).dirichlet(np.ones(4), N) for name in zoo}
+    store = tmp_path / "runs.db"
+    first = lead_fast.rank(zoo, LABELS, "leep", source=source, store=store)
+    source["b"] = np.random.default_rng(1).dirichlet(np.ones(4), N)
+    scored.clear()
+    second = lead_fast.rank(zoo, LABELS, "leep", source=source, store=store)
+    assert scored == ["b"]
+    assert second.scores["a"] == first.scores["a"]
+    assert second.scores["b"] != first.scores["b"]
+
+
+# ----------------------------------------------------------------------------------------- the file
+
+
+def test_other_files_are_refused(tmp_path):
+    path = tmp_path / "x.db"
+    path.write_bytes(b"nothing of the kind" * 100)
+    with pytest.raises(StoreError, match="not usable as a store"):
+        Store(path)
+    other = tmp_path / "other.db"
+    with sqlite3.connect(other) as database:
+        database.execute("CREATE TABLE precious (a)")
+    with pytest.raises(StoreError, match="no store of lead_fast"):
+        Store(other)
+    with pytest.raises(StoreError, match="no such store"):
+        Store(tmp_path / "none.db", create=False)
+    with pytest.raises(StoreError, match="not usable"):
+        Store(tmp_path)
+    with Store(tmp_path / "later.db"):
+        pass
+    with sqlite3.connect(tmp_path / "later.db") as database:
+        database.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="later version"):
+        Store(tmp_path / "later.db")
+
+
+def test_a_failure_does_not_replace_a_score(tmp_path):
+    with Store(tmp_path / "runs.db") as store:
+        run = store.begin("zoo", {"lead": "{}"}, 1)
+        keys = {"lead": KEY}
+        store.put(run, "m", keys, {"lead": Outcome(None, 1.0, "cpu", "out of memory")})
+        assert store.get(KEY) is None
+        good = Outcome(-0.5, 2.0, "cpu", None, (("ScoreWarning", "x"),), {"draws": [1.0, 2.0]})
+        store.put(run, "m", keys, {"lead": good})
+        assert store.get(KEY) == good
+        store.put(run, "m", keys, {"lead": Outcome(None, 1.0, "cpu", "out of memory")})
+        assert store.get(KEY) == good
+        store.put(run, "m", keys, {"lead": Outcome(-9.0, 1.0, "cpu")})
+        assert store.get(KEY) == good  # what is finished stays
+
+
+def test_threads_and_processes_write_at_once(tmp_path):
+    path = tmp_path / "runs.db"
+    program = (
+        "import sys; from lead_fast.zoo.store import Store\n"
+        "from lead_fast.zoo.work import Outcome\n"
+        "with Store(sys.argv[1]) as store:\n"
+        "    run = store.begin('zoo', {'lead': '{}'}, 40)\n"
+        "    for i in range(40):\n"
+        "        key = (str(i), 'labels', 'lead', '{}')\n"
+        "        store.put(run, f'm{i}', {'lead': key}, {'lead': Outcome(float(i), 0.1, 'cpu')})\n"
+        "    store.finish(run, {})\n"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", program, str(path)], stderr=subprocess.PIPE)
+        for _ in range(4)
+    ]
+    try:
+        for child in children:
+            _, err = child.communicate(timeout=120)
+            assert child.returncode == 0, err.decode()
+    finally:
+        for child in children:
+            child.kill()
+            child.wait()
+    with Store(path) as store:
+        runs = store.runs()
+        assert [(run.models, run.done, run.failed) for run in runs] == [(40, 40, 0)] * 4
+        assert all(run.finished for run in runs)
+        for i in range(40):
+            assert store.get((str(i), "labels", "lead", "{}")).value == i
+        failures = []
+
+        def write(number):
+            try:
+                for i in range(20):
+                    key = (f"{number} {i}", "labels", "lead", "{}")
+                    outcome = {"lead": Outcome(1.0, 0.1, "cpu")}
+                    store.put(1, f"t{number} {i}", {"lead": key}, outcome)
+                    assert store.get(key).value == 1.0
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failures == []
+
+
+# -------------------------------------------------------------------------------------------- kills
+
+
+def start(zoo, store):
+    command = [sys.executable, "-m", "lead_fast", "rank", str(zoo), "--store", str(store)]
+    return subprocess.Popen(
+        [*command, "--metric", "knn,logme"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def finished_rows(store):
+    """How many results there are, as any other SQLite program sees them."""
+    if not store.exists():
+        return 0
+    with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as database:
+        try:
+            (count,) = database.execute("SELECT count(*) FROM results").fetchone()
+            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        except sqlite3.OperationalError as error:
+            assert "no such table" in str(error) or "locked" in str(error)
+            return 0
+    database.close()
+    return count
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_kills_lose_nothing_that_was_finished(tmp_path, scored):
+    """Kill a run at many moments, each time going on with the same store."""
+    folder, store = tmp_path / "zoo", tmp_path / "runs.db"
+    folder.mkdir()
+    np.save(folder / "labels.npy", LABELS)
+    models = [f"m{seed}" for seed in range(1, 41)]
+    for seed in range(1, 41):
+        np.savez(folder / f"m{seed}.npz", features=features(seed))
+    before, kills = 0, 0
+    for wait in np.linspace(0.0, 0.12, 12):
+        child = start(folder, store)
+        try:
+            until = time.monotonic() + 60
+            while finished_rows(store) <= before and child.poll() is None:  # until it gets on
+                assert time.monotonic() < until
+                time.sleep(0.002)
+            time.sleep(wait)
+            child.send_signal(signal.SIGKILL)
+        finally:
+            child.kill()
+            _, err = child.communicate()
+        assert child.returncode in (0, -signal.SIGKILL), err.decode()
+        kills += child.returncode != 0
+        now = finished_rows(store)
+        assert now >= before + (child.returncode != 0)
+        assert now % 2 == 0  # both metrics of a model, or neither
+        before = now
+        if child.returncode == 0:
+            break
+    assert kills >= 2
+    ranking = lead_fast.rank(folder, metric=["knn", "logme"], store=store)
+    assert len(scored) == len(models) - before // 2
+    fresh = lead_fast.rank(folder, metric=["knn", "logme"])
+    assert ranking.scores == fresh.scores
+    with Store(store) as file:
+        assert [run.finished is None for run in file.runs()][:kills] == [True] * kills
