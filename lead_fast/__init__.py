@@ -18,6 +18,7 @@ _HOME = {
     "lead": "lead",
     "LeadResult": "lead",
     "rank": "zoo.run",
+    "extract": "extract.run",
     "Ranking": "zoo.report",
     "Rankings": "zoo.report",
     "Head": "head",

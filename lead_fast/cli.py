@@ -1,4 +1,4 @@
-"""The command line: ``lead-fast rank | score | tau | info`` and what ``cli_zoo`` has.
+"""The command line: ``lead-fast rank | score | tau | info`` and those of ``cli_zoo``.
 
 Results go to stdout; messages, warnings and progress go to stderr, one line each. NumPy and the
 native core are imported by the commands that need them, so that ``--help`` does not wait for them.
@@ -10,7 +10,7 @@ import os
 import sys
 import warnings
 
-from . import cli_zoo
+from . import cli_extract, cli_zoo
 from ._arguments import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
@@ -140,6 +140,7 @@ def _parser():
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command")
 
     cli_zoo.add_commands(commands)
+    cli_extract.add_commands(commands)
     score = command(commands, "score", _score, "score one model")
     score.add_argument("features", metavar="FEATURES", help=".npy, .npz or .safetensors")
     score.add_argument(

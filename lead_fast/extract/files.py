@@ -1,0 +1,73 @@
+"""Write the features of a model in one step, and know what is there already."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from pathlib import Path
+
+from ..errors import InputError
+from ..zoo import formats
+from .optional import need
+
+# What must be equal for a file to be kept; the rest of the metadata is for people.
+MATCH = ("data", "weights", "layer", "dtype", "logits", "precision", "preprocessing")
+
+
+def file_name(name, layer=""):
+    """Name of the file of a model's layer: ``NAME.safetensors`` or ``NAME@LAYER.safetensors``."""
+    full = f"{name}@{layer}" if layer else name
+    stem = re.sub(r"[^A-Za-z0-9@+=._-]+", "_", full).strip("._") or "model"
+    return stem + ".safetensors"
+
+
+def matches(path, metadata):
+    """Whether a complete file is there that was made of the same things."""
+    try:
+        formats.array_names(path)  # checks that no part is missing
+        found = formats.read_metadata(path)
+    except InputError:
+        return False
+    return all(name in metadata and found.get(name) == metadata[name] for name in MATCH)
+
+
+def write(path, arrays, metadata):
+    """Write a file under a temporary name, and rename it when it is whole.
+
+    Parameters
+    ----------
+    path : path-like
+    arrays : dict {str: ndarray}
+    metadata : dict {str: str}
+    """
+    save_file = need("safetensors.numpy", "writing features").save_file
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        save_file(arrays, temporary, metadata)
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}") from error
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def weights_fingerprint(module):
+    """SHA-256 of a module's parameters and buffers and their names."""
+    found = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        if not hasattr(value, "detach"):  # extra state, in whatever form
+            found.update(f"{name} {value!r}".encode())
+            continue
+        value = value.detach().cpu().contiguous()
+        found.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        if value.numel():
+            import torch
+
+            found.update(memoryview(value.reshape(-1).view(torch.uint8).numpy()))
+    return found.hexdigest()

@@ -1,0 +1,180 @@
+"""Data sets of images: a folder with one directory per class, or one of Hugging Face on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from .._text import name_list, one_line
+from ..errors import InputError, InputTypeError
+from ..zoo.read import natural_key
+from .optional import need
+
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
+
+
+def default_transform(image, size=224):
+    """The usual preparation: shorter side to 256/224 of `size`, centre crop, ImageNet's moments.
+
+    Parameters
+    ----------
+    image : PIL.Image.Image
+    size : int
+        Of the crop, in pixels.
+
+    Returns
+    -------
+    torch.Tensor (3, size, size) float32
+    """
+    torch = need("torch", "extracting features")
+    bicubic = need("PIL.Image", "reading images").Resampling.BICUBIC
+    width, height = image.size
+    scale = size * 256 / 224 / min(width, height)
+    image = image.resize((max(size, round(width * scale)), max(size, round(height * scale))),
+                         bicubic)  # fmt: skip
+    left, top = (image.width - size) // 2, (image.height - size) // 2
+    pixels = np.asarray(image.crop((left, top, left + size, top + size)), np.float32) / 255
+    pixels = (pixels - np.float32(_MEAN)) / np.float32(_STD)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+class ImageFolder:
+    """Images in one directory per class: ``DATA/CLASS/**/IMAGE``.
+
+    Parameters
+    ----------
+    folder : path-like
+    transform : callable, optional
+        From an RGB image of PIL to a tensor; :func:`default_transform` if it is left out.
+
+    Attributes
+    ----------
+    classes : list of str
+        In natural order; labels are positions in it.
+    fingerprint : str
+        Of the names and sizes of the files.
+
+    Raises
+    ------
+    InputError
+        No such directory, or fewer than two classes with images.
+    """
+
+    def __init__(self, folder, transform=None):
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such directory of images")
+        self.transform = transform or default_transform
+        self.paths, self.labels, self.classes = [], [], []
+        found = hashlib.sha256()
+        for directory in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
+            if not directory.is_dir() or directory.name.startswith("."):
+                continue
+            images = sorted(
+                path for path in directory.rglob("*") if path.suffix.lower() in _SUFFIXES
+            )
+            for path in images:
+                name = path.relative_to(folder).as_posix()
+                found.update(f"{name} {path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+            if images:
+                self.labels += [len(self.classes)] * len(images)
+                self.paths += images
+                self.classes.append(directory.name)
+        if len(self.classes) < 2:
+            held = name_list(self.classes) or "none"
+            raise InputError(
+                f"{folder}: images of at least two classes are needed, each in a directory "
+                f"CLASS/; found: {held}"
+            )
+        self.fingerprint = found.hexdigest()
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        path = self.paths[index]
+        try:
+            with need("PIL.Image", "reading images").open(path) as image:
+                image = image.convert("RGB")
+        except (OSError, ValueError, SyntaxError) as error:
+            raise InputError(f"{path}: not a readable image ({one_line(error)})") from error
+        return self.transform(image), self.labels[index]
+
+
+class SavedDataset:
+    """A data set of Hugging Face that was saved by ``save_to_disk``.
+
+    Parameters
+    ----------
+    folder : path-like
+    transform : callable, optional
+        As of :class:`ImageFolder`.
+    """
+
+    def __init__(self, folder, transform=None):
+        datasets = need("datasets", "a data set of Hugging Face")
+        try:
+            self._rows = datasets.load_from_disk(os.fspath(folder))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{folder}: {one_line(error)}") from error
+        if isinstance(self._rows, datasets.DatasetDict):
+            parts = name_list(self._rows)
+            raise InputError(f"{folder}: has several parts ({parts}); give the folder of one")
+        features = self._rows.features
+        images = [name for name, kind in features.items() if isinstance(kind, datasets.Image)]
+        labels = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
+        labels = labels or [name for name in ("label", "labels") if name in features]
+        if len(images) != 1 or len(labels) != 1:
+            raise InputError(
+                f"{folder}: needs one column of images and one of labels; it has "
+                f"{name_list(features)}"
+            )
+        self._image, self._label = images[0], labels[0]
+        self.transform = transform or default_transform
+        self.labels = list(self._rows[self._label])
+        self.classes = getattr(features[self._label], "names", None)
+        self.fingerprint = str(self._rows._fingerprint)
+
+    def __len__(self):
+        return len(self._rows)
+
+    def __getitem__(self, index):
+        row = self._rows[int(index)]
+        return self.transform(row[self._image].convert("RGB")), row[self._label]
+
+
+def open_data(data, transform=None, batch_size=64, workers=0, pin_memory=False):
+    """A loader of batches, and the fingerprint of what it loads ("" if it has none).
+
+    Parameters
+    ----------
+    data : path-like, Dataset or DataLoader
+        A folder of images; a folder that ``datasets`` saved; what PyTorch has. A DataLoader is used
+        as it is; it must not shuffle if several models are to have the same order of samples.
+    transform : callable, optional
+        For folders.
+    batch_size, workers : int
+        Images of a batch; processes that decode, 0 for this one.
+    pin_memory : bool
+        Whether batches are put where a GPU reads them fastest.
+    """
+    torch = need("torch", "extracting features")
+    if isinstance(data, str | os.PathLike):
+        saved = os.path.exists(os.path.join(data, "dataset_info.json")) or os.path.exists(
+            os.path.join(data, "dataset_dict.json")
+        )
+        data = SavedDataset(data, transform) if saved else ImageFolder(data, transform)
+    if isinstance(data, torch.utils.data.DataLoader):
+        return data, getattr(data.dataset, "fingerprint", "")
+    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
+        raise InputTypeError(
+            f"data: expected a folder, a Dataset or a DataLoader, not {type(data).__name__}"
+        )
+    loader = torch.utils.data.DataLoader(
+        data, batch_size=batch_size, num_workers=workers, pin_memory=pin_memory
+    )
+    return loader, getattr(data, "fingerprint", "")

@@ -1,0 +1,317 @@
+"""Run a model over images and keep its features."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+import time
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from .._text import one_line
+from .._version import __version__
+from ..errors import InputError
+from ..options import choice, integer
+from .files import file_name, matches, weights_fingerprint, write
+from .images import open_data
+from .optional import need
+from .sources import open_model
+from .taps import Taps
+
+PRECISIONS = ("float32", "float16", "bfloat16")
+DTYPES = ("float16", "float32")
+
+
+@dataclass
+class Extracted:
+    """What :func:`extract` made of one model.
+
+    Attributes
+    ----------
+    features : dict {layer: ndarray (N, D)}
+        With the one key "" if no layers were asked for.
+    labels : ndarray (N,)
+    logits : ndarray (N, S) float32 or None
+    images_per_second : float
+        Decoding included, loading of the model not; 0 if everything was there already.
+    batch_size : int
+        Images that the model was given at a time in the end.
+    paths : list of Path
+        The files, if `out` was given; in the order of the layers.
+    skipped : bool
+        Whether the files were there already, of the same data, weights and options. The arrays are
+        then empty.
+    """
+
+    features: dict = field(default_factory=dict)
+    labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
+    logits: np.ndarray | None = None
+    images_per_second: float = 0.0
+    batch_size: int = 0
+    paths: list = field(default_factory=list)
+    skipped: bool = False
+
+
+def extract(
+    model, data, out=None, *, name=None, layers=None, logits=False, device=None,
+    precision="float32", dtype="float16", batch_size=64, workers=0, transform=None, progress=None,
+):  # fmt: skip
+    """Features of every image by a frozen model, ready to be ranked.
+
+    Parameters
+    ----------
+    model : torch.nn.Module or str
+        A module; or ``timm:NAME``, ``torchvision:NAME``, ``hf:NAME-or-path``, the first two also
+        with ``,weights=FILE`` (safetensors, or what ``torch.load`` reads without running code).
+    data : path-like, torch Dataset or DataLoader
+        A folder with one directory of images per class, a data set that Hugging Face's
+        ``save_to_disk`` wrote, or what gives pairs of image and label (batches of them, in a
+        DataLoader, which must keep one order for all models). Batches may be dictionaries with
+        ``pixel_values`` and ``labels``.
+    out : path-like, optional
+        A directory, made where it is missing, that gets ``NAME.safetensors`` (of several layers
+        ``NAME@LAYER.safetensors``) with ``features``, ``labels`` and, with `logits`, ``output``.
+        Files appear complete or not at all; what is there already and made of the same data,
+        weights and options is kept. Data without a ``fingerprint`` are always run.
+    name : str, optional
+        Of the model; by default that of its class, or from `model`.
+    layers : list of str, optional
+        Layers whose outputs are the features, as ``module.named_modules()`` calls them, all in one
+        pass. By default the model's pooled output, or what goes into its last linear layer if it
+        comes with a classifier (timm, torchvision) or `logits` is set.
+    logits : bool, default False
+        Whether to keep the output of the classifier, which leep and nce need.
+    device : str, optional
+        As torch calls it; by default a GPU if there is one.
+    precision : {"float32", "float16", "bfloat16"}
+        In which the model computes, by torch's autocast.
+    dtype : {"float16", "float32"}
+        Of the features. Values beyond float16 are refused, not made infinite.
+    batch_size : int
+        Images at a time; halved when memory does not suffice, and kept so.
+    workers : int
+        Processes that decode images of a folder or Dataset.
+    transform : callable, optional
+        From an RGB image of PIL to a tensor, in place of the model's own preparation.
+    progress : bool, optional
+        Whether to show a bar of images on stderr; by default if that is a terminal.
+
+    Returns
+    -------
+    Extracted
+
+    Raises
+    ------
+    InputError
+        A name, a file or an option that cannot be used; a library that is missing, with the command
+        that installs it; features that are not finite.
+
+    Notes
+    -----
+    Outputs of shape (B, C, H, W) are averaged over places, (B, T, C) over tokens. A model of
+    Transformers gives its ``pooler_output``, unless its checkpoint has no weights for that.
+    Memory: the features of all images in `dtype`.
+
+    Examples
+    --------
+    >>> import lead_fast, torch
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.ReLU())
+    >>> images = [(torch.rand(3, 16, 16), i % 2) for i in range(10)]
+    >>> found = lead_fast.extract(model, images, layers=["0", "1"])
+    >>> {layer: x.shape for layer, x in found.features.items()}
+    {'0': (10, 8), '1': (10, 8)}
+    """
+    torch = need("torch", "extracting features")
+    choice("precision", precision, PRECISIONS)
+    choice("dtype", dtype, DTYPES)
+    batch_size = integer("batch_size", batch_size, 1)
+    workers = integer("workers", workers, 0)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    source = open_model(model, logits, name)
+    layers = [layers] if isinstance(layers, str) else layers
+    taps = Taps(source.module, layers, logits or (source.classifier and not layers))
+    loader, fingerprint = open_data(
+        data, transform or source.transform, batch_size, workers, device.type == "cuda"
+    )
+    known = {
+        "data": fingerprint, "weights": weights_fingerprint(source.module), "dtype": dtype,
+        "logits": str(logits), "precision": precision,
+        "preprocessing": source.preprocessing if transform is None else "given",
+    }  # fmt: skip
+    paths = {}
+    if out is not None:
+        out = Path(out)
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{out}: {error.strerror}") from error
+        paths = {layer: out / file_name(source.name, layer) for layer in taps.names}
+        if fingerprint and all(
+            path.exists() and matches(path, {**known, "layer": layer})
+            for layer, path in paths.items()
+        ):
+            return Extracted(paths=list(paths.values()), skipped=True)
+    source.module.to(device)
+    found = _Pass(taps, device, precision, np.dtype(dtype), logits, batch_size)
+    started = time.perf_counter()
+    for images, labels in _bar(loader, source.name, progress):
+        found.add(*_batch(images, labels))
+    features, labels, kept = found.arrays()
+    seconds = time.perf_counter() - started
+    for layer, path in paths.items():
+        arrays = {"features": features[layer], "labels": labels}
+        if kept is not None:
+            arrays["output"] = kept
+        metadata = {**known, "layer": layer, **_about(source, model, len(labels) / seconds)}
+        write(path, arrays, metadata)
+    return Extracted(
+        features, labels, kept, len(labels) / seconds, found.size, list(paths.values())
+    )
+
+
+class _Pass:
+    """One pass over the images: what the taps gave so far.
+
+    Parameters
+    ----------
+    taps : Taps
+    device : torch.device
+    precision : str
+    dtype : dtype
+        Of the features that are kept.
+    logits : bool
+        Whether to keep logits.
+    size : int
+        Images at a time.
+    """
+
+    def __init__(self, taps, device, precision, dtype, logits, size):
+        self.size = size
+        self._taps, self._device, self._dtype, self._logits = taps, device, dtype, logits
+        self._precision = precision
+        self._features = {name: [] for name in taps.names}
+        self._labels, self._kept, self._rows = [], [], 0
+
+    def add(self, images, labels):
+        """Run the model on a batch; in parts, where memory does not suffice for the whole."""
+        at = 0
+        while at < len(images):
+            part = images[at : at + self.size]
+            try:
+                features, logits = self._run(part)
+            except Exception as error:
+                if not _out_of_memory(error):
+                    raise
+                if self.size == 1 or len(part) == 1:
+                    raise InputError("not enough memory for a single image") from error
+                self.size = min(self.size, len(part)) // 2
+                features = logits = None
+                _free(self._device)
+                continue
+            for name, values in features.items():
+                self._features[name].append(self._checked(values, name))
+            if self._logits:
+                self._kept.append(logits.float().cpu().numpy())
+            at += len(part)
+            self._rows += len(part)
+        self._labels.append(np.asarray(labels))
+
+    def _run(self, images):
+        import torch
+
+        images = images.to(self._device, non_blocking=True)
+        cast = nullcontext()
+        if self._precision != "float32":
+            cast = torch.autocast(self._device.type, getattr(torch, self._precision))
+        with torch.inference_mode(), cast:
+            return self._taps(images)
+
+    def _checked(self, values, name):
+        values = values.float().cpu().numpy()
+        what = f"layer {name}" if name else "features"
+        if not np.isfinite(values).all():
+            bad = int((~np.isfinite(values).all(axis=1)).argmax())
+            raise InputError(f"{what}: NaN or infinity, first in image {self._rows + bad}")
+        most = float(np.abs(values).max(initial=0.0))
+        if most > float(np.finfo(self._dtype).max):
+            raise InputError(f"{what}: {most:.3g} is beyond {self._dtype}; use dtype float32")
+        return values.astype(self._dtype)
+
+    def arrays(self):
+        """Features by layer, labels, and logits or None."""
+        if not self._rows:
+            raise InputError("data: no image in it")
+        labels = np.concatenate(self._labels)
+        if len(labels) != self._rows:
+            raise InputError(f"data: {len(labels)} labels for {self._rows} images")
+        features = {}
+        for name in list(self._features):
+            parts = self._features.pop(name)  # one layer at a time is there twice
+            if len({part.shape[1] for part in parts}) > 1:
+                raise InputError(f"layer {name}: its width differs from batch to batch")
+            features[name] = np.concatenate(parts)
+        return features, labels, np.concatenate(self._kept) if self._kept else None
+
+
+def _batch(images, labels):
+    """A batch as a tensor of images and an array of labels."""
+    if not hasattr(images, "to"):
+        raise InputError(f"data: images come as {type(images).__name__}, not as a tensor")
+    return images, labels.numpy() if hasattr(labels, "numpy") else np.asarray(labels)
+
+
+def _pairs(loader):
+    for batch in loader:
+        if isinstance(batch, dict) or hasattr(batch, "keys"):
+            labels = batch["labels"] if "labels" in batch else batch.get("label")
+            yield batch.get("pixel_values"), labels
+        elif isinstance(batch, tuple | list) and len(batch) == 2:
+            yield batch
+        else:
+            raise InputError("data: a batch must be a pair of images and labels")
+
+
+def _bar(loader, name, progress):
+    if progress is None:
+        progress = sys.stderr is not None and sys.stderr.isatty()
+    if not progress:
+        yield from _pairs(loader)
+        return
+    from tqdm import tqdm
+
+    total = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
+    with tqdm(total=total, desc=name, unit="image", file=sys.stderr, leave=False) as bar:
+        for images, labels in _pairs(loader):
+            yield images, labels
+            bar.update(len(labels))
+
+
+def _out_of_memory(error):
+    text = one_line(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate" in text)
+    )
+
+
+def _free(device):
+    if device.type == "cuda":
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+def _about(source, model, rate):
+    """What is written beside what must match, for people and for the report."""
+    versions = {"lead_fast": __version__}
+    for library in ("torch", "timm", "torchvision", "transformers"):
+        if library in sys.modules:
+            versions[library] = importlib.metadata.version(library)
+    return {
+        "model": model if isinstance(model, str) else source.name,
+        "parameters": str(sum(p.numel() for p in source.module.parameters())),
+        "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
+        "images_per_second": f"{rate:.1f}",
+    }
