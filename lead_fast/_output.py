@@ -13,29 +13,34 @@ from .errors import InputError
 class Output:
     """A file written in one step at the end; whether that can work is checked at the start."""
 
-    def __init__(self, path):
+    def __init__(self, path, option="--out"):
+        self.option = option
         if str(Path(path).absolute()).startswith(("/dev/", "/proc/")):
-            raise InputError(f"--out {path}: is not a regular file")
+            raise InputError(f"{option} {path}: is not a regular file")
         self.path = Path(path).resolve()  # through a link, so that its target is replaced
         self.is_json = self.path.suffix == ".json"
         if self.path.exists() and not self.path.is_file():
-            raise InputError(f"--out {path}: is not a regular file")
+            raise InputError(f"{option} {path}: is not a regular file")
         if not self.path.parent.is_dir():
-            raise InputError(f"--out {path}: there is no directory {self.path.parent}")
+            raise InputError(f"{option} {path}: there is no directory {self.path.parent}")
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
-            raise InputError(f"--out {path}: cannot write to the directory {self.path.parent}")
+            raise InputError(f"{option} {path}: cannot write to the directory {self.path.parent}")
 
     def write(self, text):
+        """Write a text, and a newline."""
+        self.write_bytes((text + "\n").encode("utf-8", "backslashreplace"))
+
+    def write_bytes(self, content):
         """Write a temporary file beside `path` and rename it, so that no half file is ever seen."""
         temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
         try:
-            with open(temporary, "x", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(text + "\n")
+            with open(temporary, "xb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self.path)
         except OSError as error:
-            raise InputError(f"--out {self.path}: {error.strerror}") from error
+            raise InputError(f"{self.option} {self.path}: {error.strerror}") from error
         finally:
             with contextlib.suppress(FileNotFoundError):
                 temporary.unlink()

@@ -1,4 +1,4 @@
-"""The commands about a zoo: ``lead-fast rank | runs``."""
+"""The commands about a zoo: ``lead-fast rank | runs | report``."""
 
 from __future__ import annotations
 
@@ -48,11 +48,34 @@ def add_commands(commands):
         metavar="R",
         help="draws of head and samples; gives each score's spread, and groups of ties (1)",
     )
+    rank.add_argument(
+        "--plot", metavar="FILE", help="also draw a bar chart: .png, .svg or .pdf (matplotlib)"
+    )
+
+    report = command(commands, "report", _report, "write a page about a zoo or a run of a store")
+    report.add_argument(
+        "source", metavar="ZOO_OR_STORE", help="directory of feature files, or file of rank --store"
+    )
+    report.add_argument("--out", required=True, metavar="FILE", help="page of HTML")
+    report.add_argument(
+        "--run", dest="number", type=int, metavar="RUN", help="of a store: which run (the last)"
+    )
+    report.add_argument("--truth", metavar="TRUTH.json", help="{model: accuracy}")
+    report.add_argument("--title", help="of the page (the name of the zoo)")
+    report.add_argument("--store", metavar="FILE", help="of a zoo: as of rank")
+    report.add_argument("--repeats", type=int, default=1, metavar="R", help="of a zoo: as of rank")
+    report.add_argument("--labels", metavar="FILE", help="of a zoo: as of rank")
+    report.add_argument("--dataset", help="of a zoo: as of rank")
+    metric_arguments(report)
 
     runs = command(commands, "runs", _runs, "list the runs of a store, show one or compare two")
     runs.add_argument("store", metavar="STORE", help="file that rank --store wrote")
     runs.add_argument(
-        "run", metavar="RUN", type=int, nargs="*", help="number of a run to show, or two to compare"
+        "numbers",
+        metavar="RUN",
+        type=int,
+        nargs="*",
+        help="number of a run to show, or two to compare",
     )
 
 
@@ -68,6 +91,7 @@ def _rank(arguments):
         out = ScoreFiles(arguments.out, arguments.dataset or zoo.dataset or Path(arguments.zoo))
     else:
         out = None if arguments.out is None else Output(arguments.out)
+    plot = None if arguments.plot is None else _Plot(arguments.plot)
     ranking = rank_models(
         zoo,
         None if arguments.labels is None else read_labels(arguments.labels),
@@ -93,23 +117,103 @@ def _rank(arguments):
             out.write(rankings)
         elif out:
             out.write(result(arguments.json or out.is_json))
+        if plot:
+            plot.write(rankings[0])
     finally:
         print_text(result(arguments.json))
     return EXIT_FAILED if ranking.failed else EXIT_OK
+
+
+class _Plot:
+    """A file with a bar chart; whether that can work is checked at the start."""
+
+    def __init__(self, path):
+        from ._optional import need
+
+        self._out, self._kind = Output(path, "--plot"), Path(path).suffix.removeprefix(".")
+        if self._kind not in ("png", "svg", "pdf"):
+            raise InputError(f"--plot {path}: the name must end in .png, .svg or .pdf")
+        need("matplotlib", "--plot")
+
+    def write(self, ranking):
+        """Draw a ranking, unless every model failed."""
+        from .zoo.plots import save_bars
+
+        if ranking.scores:
+            self._out.write_bytes(save_bars(ranking, self._kind))
+
+
+def _report(arguments):
+    from ._optional import need
+    from .zoo.page import page
+
+    out = Output(arguments.out)
+    need("matplotlib", "a report")
+    if Path(arguments.source).is_file():
+        rankings, name = _stored(arguments)
+    else:
+        rankings, name = _ranked(arguments)
+    truth = None
+    if arguments.truth is not None:
+        models = {row.model for ranking in rankings for row in ranking}
+        truth = read_truth(arguments.truth, sorted(models))
+    out.write(page(rankings, truth, arguments.title or name))
+    failed = rankings.failed
+    for model, error in failed.items():
+        say("error", f"{printable(model)}: {error}")
+    if arguments.json:
+        print_text(as_json({"report": str(out.path), "models": len(next(iter(rankings)))}))
+    else:
+        print_text(f"{out.path}")
+    return EXIT_FAILED if failed else EXIT_OK
+
+
+def _stored(arguments):
+    """The rankings of a run, and the name of its zoo."""
+    from .zoo.runs import Results
+    from .zoo.store import Store
+
+    with Store(arguments.source, create=False) as store:
+        runs = store.runs()
+        if not runs:
+            raise InputError(f"{arguments.source}: no run in it yet")
+        results = Results(store, runs[-1].id if arguments.number is None else arguments.number)
+    return results.rankings, Path(results.run.zoo).name
+
+
+def _ranked(arguments):
+    """The rankings of a zoo, and its name."""
+    from .zoo.read import open_zoo, read_labels
+    from .zoo.report import Ranking, Rankings
+    from .zoo.run import rank_models
+    from .zoo.runner import describe_zoo
+
+    rankings = rank_models(
+        open_zoo(arguments.source, arguments.dataset),
+        None if arguments.labels is None else read_labels(arguments.labels),
+        metric_names(arguments.metric),
+        device=arguments.device,
+        store=arguments.store,
+        repeats=arguments.repeats,
+        title=describe_zoo(arguments.source),
+        **metric_options(arguments),
+    )
+    name = Path(arguments.source).resolve().name
+    return Rankings([rankings]) if isinstance(rankings, Ranking) else rankings, name
 
 
 def _runs(arguments):
     from .zoo import runs
     from .zoo.store import Store
 
-    if len(arguments.run) > 2:
+    if len(arguments.numbers) > 2:
         raise InputError("runs: give no run, one to show or two to compare")
     with Store(arguments.store, create=False) as store:
-        if not arguments.run:
+        if not arguments.numbers:
             found = store.runs()
             text = as_json(runs.list_dict(found)) if arguments.json else runs.list_table(found)
         else:
-            found = [runs.Results(store, number) for number in arguments.run]
+            found = [runs.Results(store, number) for number in arguments.numbers]
             what = found[0] if len(found) == 1 else runs.Comparison(*found)
             text = as_json(what.to_dict()) if arguments.json else what.table()
     print_text(text)

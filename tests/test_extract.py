@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import lead_fast
+from lead_fast import _optional as optional
 from lead_fast import cli
 from lead_fast.errors import InputError, InputTypeError
-from lead_fast.extract import files, images, optional, sources
+from lead_fast.extract import files, images, sources
 from lead_fast.zoo import formats
 
 torch = pytest.importorskip("torch")

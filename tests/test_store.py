@@ -149,7 +149,7 @@ def test_failures_are_recorded_and_tried_again(zoo, tmp_path, scored):
     with Store(store) as file:
         (run,) = file.runs()
         assert (run.models, run.done, run.failed) == (3, 3, 2)
-        errors = {model: one.error for model, (one, _) in file.outcomes(run.id, "lead").items()}
+        errors = {model: one.error for model, one in file.outcomes(run.id, "lead").items()}
     assert errors["m1"] is None
     assert "truncated" in errors["m2"]
     assert "NaN" in errors["m3"]
@@ -181,7 +181,7 @@ def test_a_metric_over_the_zoo(zoo, tmp_path, scored):
     assert found.scores == lead_fast.rank(zoo, metric="etran").scores
     with Store(store) as file:
         run = file.runs()[-1]
-        stored = {model: one.value for model, (one, _) in file.outcomes(run.id, "etran").items()}
+        stored = {model: one.value for model, one in file.outcomes(run.id, "etran").items()}
     assert stored == found.scores
 
 

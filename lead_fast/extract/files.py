@@ -8,9 +8,9 @@ import os
 import re
 from pathlib import Path
 
+from .._optional import need
 from ..errors import InputError
 from ..zoo import formats
-from .optional import need
 
 # What must be equal for a file to be kept; the rest of the metadata is for people.
 MATCH = ("data", "weights", "layer", "dtype", "logits", "precision", "preprocessing")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from .._optional import need
 from .._text import name_list, one_line
 from ..errors import InputError, InputTypeError
 from ..zoo.read import natural_key
-from .optional import need
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from .._optional import need
 from .._text import one_line
 from .._version import __version__
 from ..errors import InputError
 from ..options import choice, integer
 from .files import file_name, matches, weights_fingerprint, write
 from .images import open_data
-from .optional import need
 from .sources import open_model
 from .taps import Taps
 

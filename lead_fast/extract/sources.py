@@ -10,9 +10,9 @@ import contextlib
 import os
 from dataclasses import dataclass
 
+from .._optional import need
 from .._text import one_line
 from ..errors import InputError, InputTypeError
-from .optional import need
 
 KINDS = ("timm", "torchvision", "hf")
 

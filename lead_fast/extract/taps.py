@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
+from .._optional import need
 from .._text import name_list
 from ..errors import InputError
-from .optional import need
 
 
 def pooled(value, where):

@@ -62,7 +62,7 @@ class Records:
             name: (f"unread {model.name}", "", name, options)
             for name, options in self._options.items()
         }
-        self._store.put(self._run, model.name, keys, outcomes, read.parameters)
+        self._store.put(self._run, model.name, keys, outcomes)
 
     def finish(self, scores):
         """Mark the run as complete, see :meth:`Store.finish`."""

@@ -53,8 +53,6 @@ class Results:
     ----------
     run : Run
     rankings : Rankings
-    parameters : dict {model: int}
-        Sizes of the models that say so.
 
     Raises
     ------
@@ -67,19 +65,17 @@ class Results:
         if number not in runs:
             held = ", ".join(map(str, runs)) or "none"
             raise InputError(f"{store.path}: no run {number}; its runs: {held}")
-        self.run, self.parameters = runs[number], {}
+        self.run = runs[number]
         rankings = []
         for metric in self.run.metrics:
             rows, devices, repeats = [], set(), 1
-            for model, (one, parameters) in store.outcomes(number, metric).items():
+            for model, one in store.outcomes(number, metric).items():
                 error = one.error
                 if error is None and one.value is None:
                     error = "no score, as the run was not finished"
                 rows.append((model, one.value, one.seconds, error, one.details))
                 devices.add(one.device)
                 repeats = max(repeats, len(one.details.get("draws", ())))
-                if parameters:
-                    self.parameters[model] = parameters
             rankings.append(Ranking(rows, metric, ", ".join(sorted(devices)), repeats=repeats))
         if not any(map(len, rankings)):
             raise InputError(f"{store.path}: run {number} has no model yet")

@@ -42,7 +42,7 @@ CREATE TABLE IF NOT EXISTS runs (
 );
 CREATE TABLE IF NOT EXISTS entries (
     run INTEGER NOT NULL REFERENCES runs (id), metric TEXT NOT NULL, model TEXT NOT NULL,
-    result INTEGER NOT NULL REFERENCES results (id), score REAL, parameters INTEGER,
+    result INTEGER NOT NULL REFERENCES results (id), score REAL,
     PRIMARY KEY (run, metric, model)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS files (
@@ -202,7 +202,7 @@ class Store:
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row,
             ).lastrowid  # fmt: skip
 
-    def put(self, run, model, keys, outcomes, parameters=None):
+    def put(self, run, model, keys, outcomes):
         """Record what metrics made of a model, in one transaction.
 
         Parameters
@@ -212,8 +212,6 @@ class Store:
         keys : dict {metric: Key}
         outcomes : dict {metric: Outcome}
             A failure never replaces a result that somebody else has for the same key.
-        parameters : int, optional
-            Size of the model.
         """
         with self._transaction() as database:
             for metric, outcome in outcomes.items():
@@ -234,10 +232,10 @@ class Store:
                      time.time()),
                 )  # fmt: skip
                 database.execute(
-                    "INSERT OR REPLACE INTO entries (run, metric, model, result, parameters)"
-                    " SELECT ?, ?, ?, id, ? FROM results WHERE features = ? AND labels = ?"
+                    "INSERT OR REPLACE INTO entries (run, metric, model, result)"
+                    " SELECT ?, ?, ?, id FROM results WHERE features = ? AND labels = ?"
                     " AND metric = ? AND options = ? AND version = ?",
-                    (run, metric, model, parameters, *key, __version__),
+                    (run, metric, model, *key, __version__),
                 )
 
     def finish(self, run, scores):
@@ -300,17 +298,17 @@ class Store:
         ]  # fmt: skip
 
     def outcomes(self, run, metric):
-        """``{model: (Outcome, parameters)}`` of a metric in a run.
+        """``{model: Outcome}`` of a metric in a run.
 
         The score of a metric that scores a whole zoo is None where the run was not finished.
         """
         found = self._query(
             "SELECT model, iif(parts IS NULL, results.score, entries.score), NULL, seconds, device,"
-            " error, notices, details, parameters FROM entries"
+            " error, notices, details FROM entries"
             " JOIN results ON results.id = entries.result WHERE run = ? AND entries.metric = ?",
             (run, metric),
         )
-        return {model: (_outcome(*row), parameters) for model, *row, parameters in found}
+        return {model: _outcome(*row) for model, *row in found}
 
 
 def _outcome(score, parts, seconds, device, error, notices, details):

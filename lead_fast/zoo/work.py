@@ -32,8 +32,8 @@ class Outcome:
     notices : tuple of (str, str)
         Names and texts of the warnings.
     details : dict
-        JSON-ready, where known: "samples", "width", "draws", and of lead "initial", "times",
-        "curve", "rates", "classes".
+        JSON-ready, where known: "samples", "width", "parameters", "draws", and of lead "initial",
+        "times", "curve", "rates", "classes".
     """
 
     value: float | tuple | None
@@ -172,6 +172,8 @@ def _outcome(scored, device, read):
     shape = getattr(read.features, "shape", ())
     if len(shape) == 2:
         details["samples"], details["width"] = int(shape[0]), int(shape[1])
+    if read.parameters:
+        details["parameters"] = read.parameters
     if len(getattr(found, "draws", ())) > 1:
         details["draws"] = [float(score) for score in found.draws]
     if isinstance(found, LeadResult):

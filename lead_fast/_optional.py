@@ -1,13 +1,14 @@
-"""Libraries that are needed here and nowhere else."""
+"""Libraries that only some parts need."""
 
 import importlib
 
-from .._text import one_line
-from ..errors import InputError
+from ._text import one_line
+from .errors import InputError
 
 _EXTRAS = {
     "torch": "torch", "safetensors": "torch", "PIL": "torch", "timm": "timm",
-    "torchvision": "timm", "transformers": "hf", "datasets": "hf",
+    "torchvision": "timm", "transformers": "hf", "datasets": "hf", "matplotlib": "plot",
+    "dask": "dask", "distributed": "dask", "ray": "ray",
 }  # fmt: skip
 
 
