@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from ._arguments import (
@@ -17,6 +18,8 @@ from ._console import as_json, print_text, say
 from ._output import Output, ScoreFiles
 from ._text import printable
 from .errors import InputError
+
+BACKENDS = ("loky", "dask", "ray")
 
 
 def add_commands(commands):
@@ -48,6 +51,13 @@ def add_commands(commands):
         metavar="R",
         help="draws of head and samples; gives each score's spread, and groups of ties (1)",
     )
+    rank.add_argument(
+        "--jobs", type=int, metavar="N", help="processes that score, -1 for one per core (this one)"
+    )
+    rank.add_argument(
+        "--backend", choices=BACKENDS, default="loky", help="of joblib, for the processes (loky)"
+    )
+    rank.add_argument("--address", help="of a running cluster of dask or ray (one made here)")
     rank.add_argument(
         "--plot", metavar="FILE", help="also draw a bar chart: .png, .svg or .pdf (matplotlib)"
     )
@@ -92,16 +102,19 @@ def _rank(arguments):
     else:
         out = None if arguments.out is None else Output(arguments.out)
     plot = None if arguments.plot is None else _Plot(arguments.plot)
-    ranking = rank_models(
-        zoo,
-        None if arguments.labels is None else read_labels(arguments.labels),
-        metric,
-        device=arguments.device,
-        store=arguments.store,
-        repeats=arguments.repeats,
-        title=describe_zoo(arguments.zoo),
-        **metric_options(arguments),
-    )
+    labels = None if arguments.labels is None else read_labels(arguments.labels)
+    with _processes(arguments):
+        ranking = rank_models(
+            zoo,
+            labels,
+            metric,
+            device=arguments.device,
+            store=arguments.store,
+            repeats=arguments.repeats,
+            jobs=arguments.jobs if arguments.backend == "loky" else None,
+            title=describe_zoo(arguments.zoo),
+            **metric_options(arguments),
+        )
     for model, error in ranking.failed.items():
         say("error", f"{printable(model)}: {error}")
     rankings = [ranking] if isinstance(metric, str) and metric != "all" else list(ranking)
@@ -122,6 +135,15 @@ def _rank(arguments):
     finally:
         print_text(result(arguments.json))
     return EXIT_FAILED if ranking.failed else EXIT_OK
+
+
+def _processes(arguments):
+    """The joblib backend that was asked for, as a context."""
+    if arguments.backend == "loky" and arguments.address is None:
+        return contextlib.nullcontext()  # without the import of joblib
+    from .zoo.cluster import backend
+
+    return backend(arguments.backend, arguments.address, arguments.jobs)
 
 
 class _Plot:

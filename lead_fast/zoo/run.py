@@ -14,6 +14,7 @@ from .._text import name_list
 from ..errors import InputError, LeadFastError, ScoreWarning
 from ..metrics import _several
 from ..options import integer
+from .cluster import active
 from .inputs import Inputs, computable
 from .notices import Notices, score_notices
 from .read import open_zoo, read_labels
@@ -27,7 +28,7 @@ _PROBE = 1 << 17
 
 def rank(
     zoo, labels=None, metric="lead", *, device=None, dataset=None, progress=None, store=None,
-    repeats=1, **options,
+    repeats=1, jobs=None, **options,
 ):  # fmt: skip
     """Score every model of a zoo and rank them.
 
@@ -59,6 +60,9 @@ def rank(
         Draws of what is random in a metric (of lead the head and the samples), of the seeds
         ``seed, seed + 1, ...``. Scores are then means, and the rows of the ranking have
         ``spread`` and ``group``.
+    jobs : int, optional
+        Processes that score, -1 for one per core; by default those of the joblib backend that is
+        active, as by ``joblib.parallel_config(backend="dask")``, else this process alone.
     **options
         Options of the metric, see :func:`lead_fast.lead`; of several, each takes those that it
         has. What differs from model to model is a dictionary ``{model: array}``, or comes from the
@@ -110,13 +114,14 @@ def rank(
         labels = read_labels(labels)
     return rank_models(
         opened, labels, metric, device=device, progress=progress, store=store, repeats=repeats,
-        title=describe_zoo(zoo), **options,
+        jobs=jobs, title=describe_zoo(zoo), **options,
     )  # fmt: skip
 
 
 def rank_models(
-    zoo, labels, metric, *, device=None, progress=None, store=None, repeats=1, title="", **options
-):
+    zoo, labels, metric, *, device=None, progress=None, store=None, repeats=1, jobs=None, title="",
+    **options,
+):  # fmt: skip
     """As :func:`rank`, for a zoo that is open and labels that are an array or None."""
     names = metrics.expand(metric)
     if metric == "all":
@@ -131,14 +136,15 @@ def rank_models(
     # A wrong metric, option or device is the caller's error and not that of every model, so it is
     # provoked here, on the labels that were given or on some that suit every metric.
     probe = work.scorers(_probe_labels(zoo, labels, inputs))
+    others = active(jobs)
     if store is None:
-        found = _go_through(zoo, labels, work, inputs, probe, None, progress)
+        found = _go_through(zoo, labels, work, inputs, probe, None, progress, others)
     else:
         from .store import Store
 
         with Store(store) as file:
             records = Records(file, title, drawn, len(zoo.models), labels)
-            found = _go_through(zoo, labels, work, inputs, probe, records, progress)
+            found = _go_through(zoo, labels, work, inputs, probe, records, progress, others)
     rows, differ = found
     single = isinstance(metric, str) and metric != "all"
     rankings = []
@@ -151,9 +157,9 @@ def rank_models(
     return rankings[0] if single else Rankings(rankings)
 
 
-def _go_through(zoo, labels, work, inputs, probe, records, progress):
+def _go_through(zoo, labels, work, inputs, probe, records, progress, jobs):
     """``{metric: {model: Outcome}}`` with final scores, and whether the models' labels differ."""
-    found, differ = go_through(zoo, labels, work, inputs, records, progress)
+    found, differ = go_through(zoo, labels, work, inputs, records, progress, jobs)
     rows = {name: {model.name: outcomes[name] for model, outcomes in found} for name in work.names}
     combined = {}
     for name, outcomes in rows.items():

@@ -1,0 +1,250 @@
+"""Scoring in other processes: joblib's own, Dask's, Ray's."""
+
+import contextlib
+import importlib.util
+import os
+import signal
+import threading
+import time
+
+import joblib
+import numpy as np
+import pytest
+from helpers import relu_features
+
+import lead_fast
+from lead_fast import cli
+from lead_fast.errors import InputError, ScoreWarning
+from lead_fast.zoo import cluster, read
+from lead_fast.zoo.store import Store
+
+N, K = 60, 3
+LABELS = np.arange(N) % K
+METRICS = ["knn", "logme"]
+
+
+def features(seed, width=8):
+    return relu_features(LABELS, width, seed=seed, spread=0.5)
+
+
+@pytest.fixture(scope="module")
+def zoo(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("zoo")
+    for seed in range(1, 7):
+        np.savez(folder / f"m{seed}.npz", features=features(seed), labels=LABELS)
+    (folder / "m7.npz").write_bytes(b"nothing")
+    np.savez(folder / "m8.npz", features=features(8, 80), labels=LABELS)  # wider than N
+    return folder
+
+
+@contextlib.contextmanager
+def processes():
+    """Two processes of joblib's own."""
+    with joblib.parallel_config("loky", n_jobs=2):
+        yield
+
+
+@contextlib.contextmanager
+def dask():
+    """A Dask cluster of two worker processes."""
+    distributed = pytest.importorskip("distributed", reason="dask is not installed")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None
+        ) as local,
+        distributed.Client(local) as client,
+        joblib.parallel_config("dask", client=client),
+    ):
+        yield
+
+
+@contextlib.contextmanager
+def ray():
+    """A Ray cluster of two nodes, with one process each."""
+    pytest.importorskip("ray", reason="ray is not installed")
+    from ray.cluster_utils import Cluster
+
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        nodes.add_node(num_cpus=1)
+        nodes.wait_for_nodes()
+        with cluster.backend("ray", nodes.address):
+            yield
+    finally:
+        nodes.shutdown()
+
+
+BACKENDS = [
+    pytest.param(processes, id="processes"),
+    pytest.param(dask, id="dask"),
+    pytest.param(
+        ray,
+        id="ray",
+        marks=pytest.mark.skipif(
+            importlib.util.find_spec("ray") is None, reason="ray is not installed"
+        ),
+    ),
+]
+
+
+def plain(rankings):
+    return [[(row.model, row.score, row.rank, row.error) for row in one] for one in rankings]
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_ranking_is_that_of_one_process(zoo, tmp_path, backend):
+    expected = lead_fast.rank(zoo, metric=METRICS)
+    store = tmp_path / "runs.db"
+    with backend():
+        assert cluster.active(None) is not None
+        found = lead_fast.rank(zoo, metric=METRICS, store=store)
+        from_arrays = lead_fast.rank({"a": features(1), "b": features(2)}, LABELS, "knn")
+    assert plain(found) == plain(expected)
+    assert found.warnings == expected.warnings
+    assert from_arrays.scores == {
+        "a": expected["knn"].scores["m1"],
+        "b": expected["knn"].scores["m2"],
+    }
+    with Store(store) as file:
+        (run,) = file.runs()
+        assert (run.models, run.done, run.failed) == (8, 8, 1)
+    again = lead_fast.rank(zoo, metric=METRICS, store=store)  # by one process, from the store
+    assert plain(again) == plain(expected)
+
+
+@contextlib.contextmanager
+def killing(store, victims):
+    """Kill one of the processes that `victims()` gives once a model is in the store."""
+    killed, stop = [], threading.Event()
+
+    def watch():
+        while not stop.wait(0.01):
+            if store.exists():
+                with Store(store) as file:
+                    runs = file.runs()
+                if runs and runs[0].done >= 2:
+                    for pid in victims()[:1]:
+                        os.kill(pid, signal.SIGKILL)
+                        killed.append(pid)
+                    return
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield killed
+    finally:
+        stop.set()
+        thread.join()
+
+
+def workers(words):
+    """Processes below this one whose command line has these words."""
+    import psutil
+
+    found = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(word in " ".join(process.cmdline()) for word in words):
+                found.append(process.pid)
+    return found
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # joblib's, of a worker that stopped
+@pytest.mark.parametrize("backend", BACKENDS[:2])
+def test_a_killed_worker_costs_a_retry(tmp_path, backend):
+    wide = {f"m{seed}": features(seed, 8) for seed in range(40)}
+    store = tmp_path / "runs.db"
+    words = ["loky"] if backend is processes else ["spawn_main"]
+    with backend(), killing(store, lambda: workers(words)) as killed:
+        found = lead_fast.rank(wide, LABELS, "lead", store=store, hidden=(1024, 512))
+    assert len(killed) == 1
+    assert not found.failed
+    assert found.scores == lead_fast.rank(wide, LABELS, "lead", hidden=(1024, 512)).scores
+    with Store(store) as file:
+        assert file.runs()[0].done == 40
+
+
+class Bomb:
+    """Kills whoever unpickles it."""
+
+    def __reduce__(self):
+        return eval, ("__import__('os').kill(__import__('os').getpid(), 9)",)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_model_that_kills_its_process_is_passed_over():
+    zoo = {f"m{seed}": features(seed) for seed in range(8)}
+    zoo["m3bomb"] = Bomb()
+    found = lead_fast.rank(zoo, LABELS, "knn", jobs=2)
+    assert list(found.failed) == ["m3bomb"]
+    assert "lost with its process" in found.failed["m3bomb"]
+    assert len(found.scores) == 8
+
+
+def test_labels_are_those_of_each_file(tmp_path):
+    np.savez(tmp_path / "a.npz", features=features(1), labels=LABELS)
+    np.savez(tmp_path / "b.npz", features=features(2), labels=np.sort(LABELS))
+    with pytest.warns(ScoreWarning, match="different labels"):
+        expected = lead_fast.rank(tmp_path, metric="knn").scores
+    with pytest.warns(ScoreWarning, match="different labels"):
+        assert lead_fast.rank(tmp_path, metric="knn", jobs=2).scores == expected
+
+
+def test_repeats_and_inputs_in_processes():
+    zoo = {f"m{seed}": features(seed) for seed in (1, 2, 3)}
+    source = {name: np.random.default_rng(3).dirichlet(np.ones(4), N) for name in zoo}
+    source["m1"] = source["m1"][::-1]
+    for options in (
+        {"metric": ["parc", "leep"], "source": source, "repeats": 2, "max_samples": 30},
+        {"metric": "etran"},
+    ):
+        one = lead_fast.rank(zoo, LABELS, **options)
+        other = lead_fast.rank(zoo, LABELS, jobs=2, **options)
+        assert other.scores == one.scores
+
+
+def test_what_counts_as_active():
+    assert cluster.active(None) is None
+    assert cluster.active(1) is None
+    assert cluster.active(2) is not None
+    with joblib.parallel_config("loky", n_jobs=2):
+        assert cluster.active(None) is not None
+        assert cluster.active(1) is None
+    with joblib.parallel_config("threading", n_jobs=2):
+        assert cluster.active(None) is not None
+    for wrong in (0, -2):
+        with pytest.raises(InputError, match="jobs"):
+            cluster.active(wrong)
+
+
+def test_threads_are_processes_enough(zoo):
+    expected = lead_fast.rank(zoo, metric="knn")
+    with joblib.parallel_config("threading", n_jobs=2):
+        assert lead_fast.rank(zoo, metric="knn").scores == expected.scores
+
+
+def test_the_command(zoo, tmp_path, capsys):
+    status = cli.main(["rank", str(zoo), "--metric", "knn", "--jobs", "2", "--json"])
+    out, err = capsys.readouterr()
+    assert status == 1  # one file is damaged
+    assert '"m7"' in out and "m7" in err
+    assert cli.main(["rank", str(zoo), "--jobs", "0"]) == 2
+    assert cli.main(["rank", str(zoo), "--address", "tcp://127.0.0.1:1"]) == 2
+    assert "--backend dask or ray" in capsys.readouterr().err
+
+
+def test_the_command_on_a_cluster(zoo, capsys):
+    pytest.importorskip("distributed", reason="dask is not installed")
+    command = ["rank", str(zoo), "--metric", "knn", "--backend", "dask", "--json"]
+    started = time.monotonic()
+    assert cli.main([*command, "--jobs", "2"]) == 1
+    assert '"m7"' in capsys.readouterr().out
+    assert time.monotonic() - started < 60
+
+
+def test_models_are_sent_without_their_zoo(zoo):
+    import pickle
+
+    opened = read.open_zoo(zoo)
+    assert len(pickle.dumps(opened.models[0])) < 2000
