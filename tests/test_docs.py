@@ -37,12 +37,11 @@ def test_public_functions_have_examples():
 WITHOUT_EXAMPLE = ("LeadResult", "Ranking", "evolve_samples", "class_kernels")
 
 
-def readme_blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-
-
-def test_readme_python_runs():
-    blocks = readme_blocks("python")
+@pytest.mark.parametrize("name", ["README.md", "docs/zoo.md"])
+def test_python_in_pages_runs(name):
+    if name != "README.md":
+        pytest.importorskip("torch", reason="torch is not installed")
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.S)
     assert blocks
     for block in blocks:
         done = subprocess.run(

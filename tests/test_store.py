@@ -1,5 +1,6 @@
 """Results in a SQLite file: resuming, several writers, kills at any moment."""
 
+import contextlib
 import signal
 import sqlite3
 import subprocess
@@ -291,18 +292,18 @@ def start(zoo, store):
     )
 
 
-def finished_rows(store):
+def finished_rows(store, check=False):
     """How many results there are, as any other SQLite program sees them."""
     if not store.exists():
         return 0
-    with sqlite3.connect(f"file:{store}?mode=ro", uri=True) as database:
+    with contextlib.closing(sqlite3.connect(store, timeout=60)) as database:
         try:
             (count,) = database.execute("SELECT count(*) FROM results").fetchone()
-            assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+            if check:
+                assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         except sqlite3.OperationalError as error:
-            assert "no such table" in str(error) or "locked" in str(error)
+            assert "no such table" in str(error)
             return 0
-    database.close()
     return count
 
 
@@ -316,13 +317,13 @@ def test_kills_lose_nothing_that_was_finished(tmp_path, scored):
     for seed in range(1, 41):
         np.savez(folder / f"m{seed}.npz", features=features(seed))
     before, kills = 0, 0
-    for wait in np.linspace(0.0, 0.12, 12):
+    for wait in np.linspace(0.0, 0.1, 6):
         child = start(folder, store)
         try:
-            until = time.monotonic() + 60
+            until = time.monotonic() + 200
             while finished_rows(store) <= before and child.poll() is None:  # until it gets on
                 assert time.monotonic() < until
-                time.sleep(0.002)
+                time.sleep(0.005)
             time.sleep(wait)
             child.send_signal(signal.SIGKILL)
         finally:
@@ -330,7 +331,7 @@ def test_kills_lose_nothing_that_was_finished(tmp_path, scored):
             _, err = child.communicate()
         assert child.returncode in (0, -signal.SIGKILL), err.decode()
         kills += child.returncode != 0
-        now = finished_rows(store)
+        now = finished_rows(store, check=True)
         assert now >= before + (child.returncode != 0)
         assert now % 2 == 0  # both metrics of a model, or neither
         before = now
