@@ -45,6 +45,7 @@ def active(jobs):
         count = backend.effective_n_jobs(count or 1)
         if count == 1:
             return None
+    count = -1 if count is None else count  # all that the cluster has
     return Jobs(count, getattr(backend, "supports_return_generator", False))
 
 
@@ -184,8 +185,9 @@ class Jobs:
         import joblib
 
         size = self._most_at_once() * 2
-        for start in range(0, len(models), size):
-            yield from joblib.Parallel(**settings)(calls(models[start : start + size]))
+        with joblib.Parallel(**settings) as parallel:  # its processes stay from round to round
+            for start in range(0, len(models), size):
+                yield from parallel(calls(models[start : start + size]))
 
     def _most_at_once(self):
         """Models that may be at some worker at a moment."""
