@@ -154,7 +154,7 @@ def workers(words):
 @pytest.mark.filterwarnings("ignore::UserWarning")  # joblib's, of a worker that stopped
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_killed_worker_costs_a_retry(tmp_path, backend):
-    wide = {f"m{seed}": features(seed, 8) for seed in range(40)}
+    wide = {f"m{seed}": features(seed, 8) for seed in range(16)}
     store = tmp_path / "runs.db"
     words = {processes: ["loky"], dask: ["spawn_main"], ray: ["ray::PoolActor"]}[backend]
     with backend(), killing(store, lambda: workers(words)) as killed:
@@ -163,7 +163,7 @@ def test_a_killed_worker_costs_a_retry(tmp_path, backend):
     assert not found.failed
     assert found.scores == lead_fast.rank(wide, LABELS, "lead", hidden=(1024, 512)).scores
     with Store(store) as file:
-        assert file.runs()[0].done == 40
+        assert file.runs()[0].done == 16
 
 
 class Bomb:
