@@ -156,7 +156,7 @@ def solve_transposed(factor, b):
 
 # A float32 factor is used where no pivot loses more than this share of its diagonal entry: the
 # logarithms of pivots then err by some 1e-7 / 1e-4 at worst, most of them far less.
-_SAFE_PIVOT = 1e-4
+SAFE_PIVOT = 1e-4
 
 
 def log_determinant(a, work=None):
@@ -171,20 +171,41 @@ def log_determinant(a, work=None):
         Fortran order; room for a float32 factor.
     """
     if a.dtype == np.float32:
-        diagonal = a.diagonal().astype(np.float64)
         if work is None:
             work = namespace(a).empty_like(a, order="F")
         work[...] = a
-        factor = cholesky_upper(work)
-        if factor is not None:
-            pivots = factor.diagonal().astype(np.float64) ** 2
-            if bool((pivots > _SAFE_PIVOT * diagonal).all()):
-                return float(namespace(pivots).log(pivots).sum())
+        found = safe_log_determinant(work)
+        if found is not None:
+            return found
         a = a.astype(np.float64, order="F")
     factor = cholesky_upper(a)
     if factor is None:
         raise np.linalg.LinAlgError("not positive definite")
     return 2.0 * float(namespace(factor).log(factor.diagonal()).sum())
+
+
+def safe_log_determinant(a):
+    """As :func:`log_determinant`, of a float32 array that is overwritten; None if too uncertain."""
+    diagonal = a.diagonal().astype(np.float64)
+    factor = cholesky_upper(a)
+    if factor is None:
+        return None
+    pivots = factor.diagonal().astype(np.float64) ** 2
+    if not bool((pivots > SAFE_PIVOT * diagonal).all()):
+        return None
+    return float(namespace(pivots).log(pivots).sum())
+
+
+def plus_outer_narrow(upper, rows):
+    """``upper + rows.T @ rows`` in float32, Fortran order, on and above the diagonal."""
+    out = upper.astype(np.float32, order="F")
+    narrow = rows.astype(np.float32)
+    if namespace(rows) is not np:
+        out += narrow.T @ narrow
+        return out
+    from scipy.linalg import blas
+
+    return blas.ssyrk(1.0, narrow.T, beta=1.0, c=out, overwrite_c=True)
 
 
 def add_outer(a, vector):

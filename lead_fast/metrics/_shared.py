@@ -163,6 +163,17 @@ class Shared:
 
         Rows are centred before they are multiplied, so nothing cancels.
         """
+        upper = self._within_upper
+        del self.__dict__["_within_upper"]
+        return self._frozen(mirror(upper))
+
+    @property
+    def within_upper(self):
+        """As `within`, but what is below the diagonal does not count; in Fortran order."""
+        return self.within if "within" in self.__dict__ else self._within_upper
+
+    @cached_property
+    def _within_upper(self):
         means = self.class_means.astype(self.dtype)
         total, buffer, work = None, self._buffer(), self._work()
         for place, block in self.blocks():
@@ -170,7 +181,7 @@ class Shared:
             np.take(means, self.codes[place], axis=0, out=part, mode="clip")
             np.subtract(block, part, out=part)
             total = outer_sum(part, total, work)
-        return self._frozen(mirror(total))
+        return total
 
     def _buffer(self):
         """Room for one block, to be used again for the next: fresh memory costs as much as work."""
@@ -199,8 +210,12 @@ class Shared:
                 part = np.subtract(block, mean, out=buffer[: len(block)])
                 total = outer_sum(part, total)
             return self._frozen(mirror(total))
-        spread = np.sqrt(self.counts)[:, None] * (self.class_means - self.mean)
-        return self._frozen(plus_outer(self.within, spread))
+        return self._frozen(plus_outer(self.within, self.class_spread))
+
+    @property
+    def class_spread(self):
+        """S (K, D) float64 with ``S^T S`` the scatter of the class means."""
+        return np.sqrt(self.counts)[:, None] * (self.class_means - self.mean)
 
     @cached_property
     def gram(self):
@@ -249,7 +264,49 @@ class Shared:
             else:
                 np.add(total, found, out=total)
             yield c, found
-        self.__dict__.setdefault("within", self._frozen(mirror(total)))
+        self.__dict__.setdefault("_within_upper", total)
+
+    def class_log_determinants(self, shift, square, classes=None):
+        """Log-determinants of the classes' scatter about the mean of all, plus a multiple of I.
+
+        Parameters
+        ----------
+        shift : ndarray (C,) float64
+            The multiples.
+        square : bool
+            Whether matrices are to be (D, D) whatever the class; `within` then comes for nothing.
+        classes : list of int, optional
+            By default all K.
+
+        Returns
+        -------
+        log_determinant : ndarray (C,) float64
+            Of (D, D) matrices, or (n, n) ones of the same non-zero eigenvalues for classes of n <=
+            D samples unless `square`; NaN where one is not positive definite.
+        pivot : ndarray (C,) float64
+            Smallest share of a diagonal entry that the factorisation, in `dtype`, left.
+
+        Notes
+        -----
+        One class per thread, each with two (D, D) at most.
+        """
+        rows = self.labels.rows_by_class()
+        if classes is not None:
+            rows = [rows[c] for c in classes]
+        every = np.arange(self.k) if classes is None else np.asarray(classes)
+        total = np.zeros((self.d, self.d)) if square else None
+        centre = self.class_means[every] if square else np.tile(self.mean, (len(every), 1))
+        offset = self.class_spread[every] if square else None
+        with backend.one_blas_thread():
+            found = backend.cpu().class_log_determinants(
+                self.features.data, self.features.dtype, np.concatenate(rows),
+                np.cumsum([len(r) for r in rows]), centre, offset, shift,
+                self.dtype == np.float64, total, backend.threads(),
+            )  # fmt: skip
+        if square and classes is None:
+            # As the columns of the native code are the rows of this array.
+            self.__dict__.setdefault("_within_upper", total.T)
+        return found
 
     @cached_property
     def norms(self):
