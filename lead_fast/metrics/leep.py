@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..device import to_host
 from ..errors import InputError
 from ..features import real_array
 from ._base import Metric
@@ -28,7 +29,7 @@ class LEEP(Metric):
         Whether to take the logarithm; the public code of SFDA leaves it out.
     dtype : {"float32", "float64"}
         Without effect: sums are float64.
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Notes
     -----
@@ -77,7 +78,7 @@ def expected_prediction(theta, labels, log=True):
 
 def probabilities(source, n):
     """Outputs (N, S) as probabilities, float64."""
-    outputs = real_array(source, "source").astype(np.float64)
+    outputs = real_array(to_host(source, "source"), "source").astype(np.float64)
     if outputs.ndim != 2 or outputs.shape[0] != n or outputs.shape[1] < 2:
         raise InputError(
             f"source: expected outputs of the source classifier, {n} rows and at least 2 columns, "

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..device import to_host
 from ..errors import InputError
 from ..features import real_array
 from ..labels import encode
@@ -25,7 +26,7 @@ class NCE(Metric):
         ``MODEL_DATASET_output.npy`` or ``MODEL/preds.npy``.
     dtype : {"float32", "float64"}
         Without effect: counts are exact.
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Warns
     -----
@@ -74,6 +75,7 @@ def negative_conditional_entropy(predicted, labels):
 
 
 def _classes(source, n):
+    source = to_host(source, "source")
     if getattr(source, "ndim", 1) != 2:
         return encode(source, n=n, fewest=1)
     outputs = real_array(source, "source")

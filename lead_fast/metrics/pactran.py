@@ -36,7 +36,7 @@ class PACTran(Metric):
     max_passes : int
         Limit on the evaluations of loss and gradient.
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Warns
     -----

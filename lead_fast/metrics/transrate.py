@@ -8,6 +8,7 @@ from ._base import Metric, warn
 from ._linalg import (
     SAFE_PIVOT,
     add_outer,
+    add_to_diagonal,
     log_determinant,
     outer_sum,
     plus_outer_narrow,
@@ -34,7 +35,7 @@ class TransRate(Metric):
         Weight the classes by their share of the samples, as the paper does; by default each counts
         the same, as in the public code. The two agree for classes of one size.
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Warns
     -----
@@ -80,17 +81,18 @@ class TransRate(Metric):
         # Gram matrices of fewer samples than features are smaller the other way round; the scatter
         # of all is needed anyway, so that those of the classes come for half the price.
         square = shared.n > 0.75 * shared.d * shared.k
-        if backend.threads() <= _IN_TURN * shared.k:
+        if not shared.native or backend.threads() <= _IN_TURN * shared.k:
             rates = self._rates_by_class(shared, square)
         else:
             rates = self._rates_in_turn(shared, square)
         whole = self._rate_of_all(shared)
-        weights = shared.counts / shared.n if self.weighted else np.full(shared.k, 1.0 / shared.k)
+        counts = shared.counts_on_host
+        weights = counts / shared.n if self.weighted else np.full(shared.k, 1.0 / shared.k)
         return whole - float(weights @ rates)
 
     def _rates_by_class(self, shared, square):
         """Rates of the classes (K,), one class per thread."""
-        counts = shared.counts
+        counts = shared.counts_on_host
         scale = counts * self.eps
         size = np.full(shared.k, shared.d) if square else np.minimum(counts, shared.d)
         found, pivots = shared.class_log_determinants(scale, square)
@@ -116,21 +118,21 @@ class TransRate(Metric):
 
     def _rate_of_all(self, shared):
         if shared.n <= shared.d:
-            return self._rate(np.array(_centred_gram(shared), order="F"), shared.n)
+            return self._rate(_centred_gram(shared), shared.n)
         if shared.dtype == np.float32:
             scale = shared.n * self.eps
             matrix = plus_outer_narrow(shared.within_upper, shared.class_spread)
-            np.einsum("ii->i", matrix)[...] += np.float32(scale)
+            add_to_diagonal(matrix, np.float32(scale))
             found = safe_log_determinant(matrix)
             if found is not None:
                 return 0.5 * (found - shared.d * np.log(scale))
-        return self._rate(np.array(shared.refined.total, order="F"), shared.n)
+        return self._rate(shared.xp.array(shared.refined.total, order="F"), shared.n)
 
     def _rate(self, gram, n, work=None):
         """Half the log-determinant of I + gram / (n eps); overwrites its upper triangle."""
         # |I + gram / (n eps)| = |gram + n eps I| / (n eps)^D
         scale = n * self.eps
-        np.einsum("ii->i", gram)[...] += scale
+        add_to_diagonal(gram, gram.dtype.type(scale))
         return 0.5 * (log_determinant(gram, work) - len(gram) * np.log(scale))
 
     def _class_rate(self, shared, rows):
@@ -147,7 +149,7 @@ class TransRate(Metric):
 
 
 def _centred_gram(shared):
-    gram = np.array(shared.sample_gram)
+    gram = shared.xp.array(shared.sample_gram, order="F")
     gram -= gram.mean(axis=0)
     gram -= gram.mean(axis=1)[:, None]
     return gram

@@ -30,7 +30,7 @@ def on_device(x):
     try:
         import cupy
     except ImportError as error:
-        raise DeviceError(f"CuPy is needed for the SVM on the GPU; {backend.extra()}") from error
+        raise DeviceError(f"CuPy is needed for this on the GPU; {backend.extra()}") from error
     stream = cupy.cuda.ExternalStream(x.library.stream(x.device), x.device)
     with memory_errors(), cupy.cuda.Device(x.device), stream:
         array = x.array
