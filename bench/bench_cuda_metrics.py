@@ -106,7 +106,8 @@ def test_metric(benchmark, report, name):
     report(
         f"GPU {name}, {'x'.join(map(str, features.shape))}: {median:.1f} ms (IQR {spread:.1f}), "
         f"call {wall:.1f} ms (IQR {wall_spread:.1f}); floors {nbytes:.2f} ms of bytes, "
-        f"{operations:.1f} ms of products; CPU {min(slow):.0f} ms, ratio {ratio:.1f}; reach {REACH:.0f}",
+        f"{operations:.1f} ms of products; CPU {min(slow):.0f} ms, ratio {ratio:.1f}; "
+        f"reach {REACH:.0f}",
         median_ms=median, iqr_ms=spread, wall_ms=wall, wall_iqr_ms=wall_spread, cpu_ms=min(slow),
         ratio=ratio, floor_bytes_ms=nbytes, floor_operations_ms=operations, reach=REACH,
     )  # fmt: skip

@@ -17,6 +17,8 @@ import scipy.linalg
 class ndarray:
     """An array that is on a GPU, as far as its users can tell."""
 
+    device = types.SimpleNamespace(id=0)
+    __cuda_array_interface__ = None  # only asked for
     __array_ufunc__ = None  # NumPy's operators leave the work to ours, its functions refuse
     __hash__ = None
 
@@ -33,6 +35,14 @@ class ndarray:
     def get(self):
         """Copy to the host."""
         return self._data.copy()
+
+    @property
+    def data(self):
+        return types.SimpleNamespace(ptr=self._data.ctypes.data)
+
+    @property
+    def strides(self):
+        return self._data.strides
 
     @property
     def shape(self):
@@ -81,6 +91,9 @@ class ndarray:
         elif isinstance(value, np.ndarray):
             raise TypeError("an ndarray assigned to an array on the GPU")
         self._data[_index(index)] = value
+
+
+ndarray.__module__ = "cupy"
 
 
 def _index(index):
@@ -200,6 +213,11 @@ def _symmetric(function, name):
     return checked
 
 
+def _stream(address, device):
+    assert (address, device) == (7, 0)
+    return contextlib.nullcontext()
+
+
 def _modules():
     cupy = types.ModuleType("cupy")
     cupy.ndarray, cupy.asarray = ndarray, _asarray
@@ -220,7 +238,11 @@ def _modules():
     cupyx.scipy = types.ModuleType("cupyx.scipy")
     cupyx.scipy.linalg = types.ModuleType("cupyx.scipy.linalg")
     cupyx.scipy.linalg.solve_triangular = _call(scipy.linalg.solve_triangular, "solve_triangular")
-    found = (cupy, cupy.linalg, cupyx, cupyx.scipy, cupyx.scipy.linalg)
+    cupy.cuda = types.ModuleType("cupy.cuda")
+    cupy.cuda.Device = lambda number: contextlib.nullcontext()
+    cupy.cuda.get_current_stream = lambda: types.SimpleNamespace(ptr=7)
+    cupy.cuda.ExternalStream = _stream
+    found = (cupy, cupy.cuda, cupy.linalg, cupyx, cupyx.scipy, cupyx.scipy.linalg)
     return {module.__name__: module for module in found}
 
 

@@ -167,6 +167,58 @@ def test_errors_as_native(xp):
         metrics.get("nleep")(labels)(None, shared=share(xp, np.ones((131, 4)), labels, "float32"))
 
 
+@pytest.fixture
+def on_gpu(monkeypatch):
+    """The whole way of an array on a GPU, with the stand-in for CuPy and no native module."""
+    monkeypatch.setattr("lead_fast.backend.cuda", lambda: None)
+    monkeypatch.setattr("lead_fast.backend.devices", lambda: ["cpu", "cuda:0"])
+    monkeypatch.setattr(
+        "lead_fast.backend.device_number", lambda device: None if device in (None, "cpu") else 0
+    )
+    with strict_cupy.installed() as cupy:
+        yield cupy
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+@pytest.mark.parametrize("name", SINGLE)
+def test_from_score_to_device_and_back(on_gpu, name):
+    x, labels, options = problem(name, 12, [40, 31, 60])
+    expected = lf.score(x, labels, name, **options)
+    limit = 1e-3 * abs(expected)
+    assert abs(lf.score(on_gpu.asarray(x), labels, name, **options) - expected) <= limit
+    scorer = lf.Scorer(on_gpu.asarray(labels), name, device="cuda", **options)
+    assert scorer.device == "cuda:0"
+    assert abs(scorer(x) - expected) <= limit
+    assert abs(lf.score(on_gpu.asarray(x), labels, name, device="cpu", **options) - expected) == 0
+
+
+def test_what_comes_beside_features_may_be_there(on_gpu, rng):
+    x, labels, _ = problem("", 12, [40, 31, 60])
+    there, reference = on_gpu.asarray(x), relu_features(labels, 12, seed=5)
+    for name in ("ped", "dds"):
+        expected = lf.score(x, labels, name, reference=reference)
+        for given in (reference, on_gpu.asarray(reference)):
+            for here in (x, there):
+                found = lf.score(here, labels, name, reference=given)
+                assert abs(found - expected) <= 1e-4 * abs(expected)
+    source = rng.random((len(x), 5))
+    for name in ("leep", "nce"):
+        expected = lf.score(x, labels, name, source=source)
+        assert lf.score(there, labels, name, source=on_gpu.asarray(source)) == expected
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+def test_zoo_on_the_device(on_gpu):
+    labels = class_labels([40, 31, 60])
+    zoo = {f"model {i}": relu_features(labels, 12, seed=i, spread=i / 2) for i in range(3)}
+    names = ["logme", "sfda", "etran"]
+    found, expected = lf.rank(zoo, labels, names, device="cuda"), lf.rank(zoo, labels, names)
+    assert found.device == "cuda:0"
+    for name in names:
+        for model, score in expected.rankings[name].scores.items():
+            assert abs(found.rankings[name].scores[model] - score) <= 1e-4
+
+
 def test_the_stand_in_refuses():
     with strict_cupy.installed() as cupy:
         a = cupy.asarray(np.arange(3.0))

@@ -149,7 +149,7 @@ def reduce(shared, energy):
     mean, narrow = shared.mean.astype(shared.dtype), basis[:, :count].astype(shared.dtype)
     z = shared.xp.empty((shared.n, narrow.shape[1]), shared.dtype)
     for place, block in shared.blocks():
-        shared.xp.matmul(block - mean, narrow, out=z[place])
+        z[place] = (block - mean) @ narrow
     return z
 
 
