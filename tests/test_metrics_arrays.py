@@ -76,6 +76,7 @@ OPTIONS = [
     ("gbc", dict(n_components=None)),
     ("gbc", dict(n_components=3, log_terms="paper")),
     ("pactran", dict(flatness=False)),
+    ("pactran", dict(steps=5)),
     ("knn", dict(k=3)),
     ("knn", dict(distance="cosine")),
     ("parc", dict(n_components=None)),

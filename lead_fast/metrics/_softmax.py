@@ -8,6 +8,7 @@ from .. import backend
 from ..errors import InputError
 from ._fisher import solve_upper
 from ._linalg import add_to_diagonal, cholesky, eigh, solve_lower
+from ._softmax_pass import Pass
 
 _ARMIJO = 1e-4
 _HISTORY_BYTES = 1 << 28
@@ -35,31 +36,21 @@ class _Problem:
 
     def __init__(self, shared, penalty):
         self.shared, self.xp = shared, shared.xp
-        self.n, self.k, self.codes = shared.n, shared.k, shared.codes
-        self.penalty, self.exact = penalty, shared.dtype == np.float64
+        self.n, self.k, self.penalty = shared.n, shared.k, penalty
+        self.exact = shared.dtype == np.float64
         level = 1.0 / shared.k
         self.bias_scale = level**-0.5
-        xp = self.xp
+        xp, self.features = self.xp, None
         if shared.n < shared.d:
             x = shared.x - shared.mean.astype(shared.dtype)
             values, vectors = eigh((x @ x.T).astype(np.float64))
             values = xp.maximum(values, 0.0)
             coordinates = (vectors * xp.sqrt(values)).astype(shared.dtype)
-            self.features, self.dtype = xp.ascontiguousarray(coordinates), shared.dtype.name
-            self.centre = xp.zeros(shared.n)
+            self.features = xp.ascontiguousarray(coordinates)
             matrix = xp.diag(values * (level / self.n))
         else:
-            self.centre = shared.mean
-            if shared.native:
-                self.features, self.dtype = shared.features.data, shared.features.dtype
-            else:
-                self.features = shared.x - shared.mean.astype(shared.dtype)
             matrix = shared.total * (level / self.n)
-        self.width = len(matrix)
-        if shared.native:
-            self.ones = np.ones(self.width)
-        else:
-            self.norms = xp.einsum("ij,ij->i", self.features, self.features).astype(np.float64)
+        self.sums, self.width = Pass(shared, self.features), len(matrix)
         # The scatter's rounding must not outweigh the penalty.
         rounding = shared.eps * float(xp.trace(matrix)) / self.width
         add_to_diagonal(matrix, penalty + rounding)
@@ -77,8 +68,8 @@ class _Problem:
         """Loss, gradient and curvature; theta and gradient on the host."""
         xp, put = self.xp, self.shared.put
         weights = xp.ascontiguousarray(solve_upper(self.factor, put(theta[:, :-1].T)).T)
-        sums = self._native if self.shared.native else self._by_products
-        loss, gradient, of_bias, curvature = sums(weights, put(theta[:, -1] * self.bias_scale))
+        bias = put(theta[:, -1] * self.bias_scale)
+        loss, gradient, of_bias, curvature = self.sums(weights, bias)
         slope = np.empty_like(theta)
         gradient /= self.n
         gradient += self.penalty * weights
@@ -86,30 +77,6 @@ class _Problem:
         slope[:, -1] = self.shared.host(of_bias) * (self.bias_scale / self.n)
         square = float(xp.vdot(weights, weights))
         return loss / self.n + 0.5 * self.penalty * square, slope, curvature
-
-    def _native(self, weights, bias):
-        """Sums over the samples: loss, gradients by weights and bias, curvature."""
-        return backend.cpu().softmax_pass(
-            self.features, self.dtype, self.codes, self.centre, self.ones, weights,
-            bias, self.exact, True, backend.threads(),
-        )  # fmt: skip
-
-    def _by_products(self, weights, bias):
-        """The same by two products on the arrays of `xp`."""
-        xp, dtype, own = self.xp, self.features.dtype, self.codes[:, None]
-        s = (self.features @ weights.T.astype(dtype)).astype(np.float64) + bias
-        s -= s.max(axis=1, keepdims=True)
-        p = xp.exp(s)
-        total = p.sum(axis=1, keepdims=True)
-        loss = float((xp.log(total) - xp.take_along_axis(s, own, axis=1)).sum())
-        # 1 - p keeps its digits as a sum over the others.
-        hot = xp.arange(self.k) == own
-        rest = xp.where(hot, 0.0, p).sum(axis=1, keepdims=True)
-        p /= total
-        spread = (p * (1.0 - p)).sum(axis=1)
-        residual = xp.where(hot, -rest / total, p)
-        gradient = (residual.T.astype(dtype) @ self.features).astype(np.float64)
-        return loss, gradient, residual.sum(axis=0), float(spread @ (1.0 + self.norms))
 
 
 def fit(shared, penalty, tol, max_passes):
