@@ -31,13 +31,30 @@ def on_device(x):
         import cupy
     except ImportError as error:
         raise DeviceError(f"CuPy is needed for the SVM on the GPU; {backend.extra()}") from error
-    stream = cupy.cuda.ExternalStream(x.library.stream(x.device), x.device)
-    with memory_errors(), cupy.cuda.Device(x.device), stream:
+    with memory_errors(), cupy.cuda.Device(x.device), _stream(cupy, x):
         array = x.array
         if x.dtype == "bfloat16" and x.library.name == "torch":
             array = array.view(sys.modules["torch"].int16)
         array = cupy.asarray(array)
         yield cupy, array.view(np.uint16) if x.dtype == "bfloat16" else array
+
+
+def _stream(cupy, x):
+    """The owner's stream for CuPy; the device is current."""
+    handle = x.library.stream(x.device)
+    if hasattr(cupy.cuda.Stream, "from_external"):  # CuPy 14
+        return cupy.cuda.Stream.from_external(_ByProtocol(handle))
+    return cupy.cuda.ExternalStream(handle, x.device)
+
+
+class _ByProtocol:
+    """A stream for those who take it by the CUDA stream protocol, version 0."""
+
+    def __init__(self, handle):
+        self.handle = handle
+
+    def __cuda_stream__(self):
+        return 0, self.handle
 
 
 @contextlib.contextmanager

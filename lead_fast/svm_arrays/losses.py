@@ -22,7 +22,10 @@ import numpy as np
 
 @functools.cache
 def _formulas(xp):
-    """The elementwise formulas, each one kernel under CuPy."""
+    """The elementwise formulas, each one kernel under CuPy.
+
+    CuPy names a kernel after its function, so none may be called like a function of CUDA's.
+    """
 
     def clip_step(multiplier, margin, rho, cap):
         return xp.minimum(xp.maximum(multiplier + rho * margin, 0), cap)
@@ -31,12 +34,12 @@ def _formulas(xp):
         ahead = margin + t * step
         return xp.minimum(xp.maximum(multiplier + rho * ahead, 0), cap) * step
 
-    def free(new, cap):
+    def between(new, cap):
         return (new > 0) & (new < cap)
 
     fuse = getattr(xp, "fuse", lambda formula: formula)
     return types.SimpleNamespace(
-        clip_step=fuse(clip_step), slope_term=fuse(slope_term), free=fuse(free)
+        clip_step=fuse(clip_step), slope_term=fuse(slope_term), between=fuse(between)
     )
 
 
@@ -117,7 +120,7 @@ class Loss:
     def curvature(self, new, threshold, rho):
         """The rows of the generalised Hessian that are not zero, and :class:`Curvature`."""
         xp = self.xp
-        free = self.formulas.free(new, self.cap)
+        free = self.formulas.between(new, self.cap)
         weight = None
         if self.form == "cs":
             count = free.sum(axis=1, keepdims=True).astype(self.dtype)
