@@ -166,8 +166,9 @@ __global__ void convergence_kernel(const int* __restrict__ info, std::int64_t co
 
 // What keeps V orthogonal: cuSOLVER 12.0.4 returns vectors of a multiple eigenvalue that are far
 // from orthogonal for some matrices (ones(97, 97): by 5e-3).
-constexpr double kSkew = 4.0 * 2.220446049250313e-16;  // |V^T V - I| of n rows that is left alone, / n
-constexpr int kRounds = 8;  // each squares what is wrong
+constexpr double kSkew =
+    4.0 * 2.220446049250313e-16;  // |V^T V - I| of n rows that is left alone, / n
+constexpr int kRounds = 8;        // each squares what is wrong
 constexpr std::int64_t kRepairBytes = std::int64_t{256} << 20;
 
 // Of gram (n, n) = V^T V of each matrix: skew = the largest |V^T V - I|, and gram becomes the
@@ -218,8 +219,8 @@ void orthogonalise(const Call& call, std::int64_t n, std::int64_t batch, double*
             LEAD_FAST_CHECK(cublasDgemmStridedBatched(
                 blas.get(), CUBLAS_OP_T, CUBLAS_OP_N, side, side, side, &one, v, side, cells, v,
                 side, cells, &zero, gram.data(), side, cells, static_cast<int>(count)));
-            skew_kernel<<<static_cast<unsigned>(count), 256, 0, call.stream()>>>(gram.data(), n,
-                                                                                limit, skew.data());
+            skew_kernel<<<static_cast<unsigned>(count), 256, 0, call.stream()>>>(
+                gram.data(), n, limit, skew.data());
             LEAD_FAST_LAUNCHED(skew_kernel, call.stream());
             skew.download(found.data(), count);
             call.synchronize();
@@ -235,13 +236,13 @@ void orthogonalise(const Call& call, std::int64_t n, std::int64_t batch, double*
                 LEAD_FAST_LAUNCHED(convergence_kernel, call.stream());
                 break;
             }
-            LEAD_FAST_CHECK(cublasDgemmStridedBatched(
-                blas.get(), CUBLAS_OP_N, CUBLAS_OP_N, side, side, side, &one, v, side, cells,
-                gram.data(), side, cells, &zero, moved.data(), side, cells,
-                static_cast<int>(count)));
-            LEAD_FAST_CHECK(cudaMemcpyAsync(v, moved.data(),
-                                            static_cast<std::size_t>(count * cells) * sizeof(double),
-                                            cudaMemcpyDeviceToDevice, call.stream()));
+            LEAD_FAST_CHECK(cublasDgemmStridedBatched(blas.get(), CUBLAS_OP_N, CUBLAS_OP_N, side,
+                                                      side, side, &one, v, side, cells, gram.data(),
+                                                      side, cells, &zero, moved.data(), side, cells,
+                                                      static_cast<int>(count)));
+            LEAD_FAST_CHECK(cudaMemcpyAsync(
+                v, moved.data(), static_cast<std::size_t>(count * cells) * sizeof(double),
+                cudaMemcpyDeviceToDevice, call.stream()));
         }
     }
     call.synchronize();  // before another thread may borrow the handle for another stream

@@ -9,7 +9,6 @@
 // that follows, are float64.
 
 #include <algorithm>
-#include <cstdlib>
 #include <type_traits>
 
 #include "evolve_staged.cuh"
@@ -21,7 +20,8 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr std::int64_t kWidest = 1024;  // classes that a warp holds in registers
+constexpr std::int64_t kWidest = 1024;  // classes that a warp takes by itself
+constexpr int kStages = 2;              // rows of a warp's ring; three and four are no faster
 
 // partial[block, j] = sum over this block's rows of their scores at time j, for classes <= G V,
 // rows of any address.
@@ -246,7 +246,7 @@ struct Pass {
         launch(logits_kernel<T, G, V>, 32 * kWarps, 0);
     }
 
-    template <class T, int kStages>
+    template <class T>
     void staged() const {
         const auto kernel = times > 1 ? staged_logits_kernel<T, kStages, true>
                                       : staged_logits_kernel<T, kStages, false>;
@@ -286,13 +286,7 @@ struct Pass {
         if (k <= 16) return narrow<T, 16, 1>();
         if (k <= 32) return narrow<T, 32, 1>();
         if (k > kWidest) return wide<T>();
-        if (whole) {
-            const char* lf = getenv("LF_STAGES");
-            const int st = lf ? atoi(lf) : 3;
-            if (st == 2) return staged<T, 2>();
-            if (st == 3) return staged<T, 3>();
-            return staged<T, 4>();
-        }
+        if (whole) return staged<T>();
         if (k <= 128) return narrow<T, 32, 4>();
         if (k <= 256) return narrow<T, 32, 8>();
         if (k <= 512) return narrow<T, 32, 16>();

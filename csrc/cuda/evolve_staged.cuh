@@ -115,6 +115,7 @@ __global__ void __launch_bounds__(kStagedThreads)
                 top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, mask));
             }
             const bool bad = __any_sync(kAllLanes, !(zero == 0.0f));
+            __syncwarp();  // shuffles and votes order no memory
             if (lane == 0) {
                 set(row + label, -INFINITY);
                 if (bad) note(&findings->non_finite, &findings->first_non_finite, tile * 32 + step);

@@ -50,8 +50,8 @@ __device__ __forceinline__ double eight_sums(const float (&x)[8], int lane) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
         const float sent = upper ? x[i] : x[i + 4], kept = upper ? x[i + 4] : x[i];
-        four[i] = static_cast<double>(kept) +
-                  static_cast<double>(__shfl_xor_sync(kAllLanes, sent, 16));
+        four[i] =
+            static_cast<double>(kept) + static_cast<double>(__shfl_xor_sync(kAllLanes, sent, 16));
     }
     upper = (lane & 8) != 0;
 #pragma unroll
