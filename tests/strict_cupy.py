@@ -213,8 +213,8 @@ def _symmetric(function, name):
     return checked
 
 
-def _stream(address, device):
-    assert (address, device) == (7, 0)
+def _stream(owner):
+    assert owner.__cuda_stream__() == (0, 7)
     return contextlib.nullcontext()
 
 
@@ -241,7 +241,7 @@ def _modules():
     cupy.cuda = types.ModuleType("cupy.cuda")
     cupy.cuda.Device = lambda number: contextlib.nullcontext()
     cupy.cuda.get_current_stream = lambda: types.SimpleNamespace(ptr=7)
-    cupy.cuda.ExternalStream = _stream
+    cupy.cuda.Stream = types.SimpleNamespace(from_external=_stream)
     found = (cupy, cupy.cuda, cupy.linalg, cupyx, cupyx.scipy, cupyx.scipy.linalg)
     return {module.__name__: module for module in found}
 

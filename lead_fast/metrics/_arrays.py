@@ -9,7 +9,6 @@ from .. import backend
 from ..errors import InputError
 from ..features import Features, check_finite
 from ..svm_arrays.adapt import on_device
-from ..svm_arrays.adapt import statistics as statistics_of_arrays
 from ..svm_arrays.rows import column_statistics, numbers
 from ._linalg import add_to_diagonal, lower_factor, to_numpy
 from ._shared import Shared
@@ -220,4 +219,5 @@ def statistics(x):
     if isinstance(x, Features):
         return backend.cpu().column_statistics(x.data, x.dtype, None, backend.threads())
     with on_device(x) as (xp, data):
-        return statistics_of_arrays(xp, data)
+        found = column_statistics(xp, data)
+        return {**found, "mean": to_numpy(found["mean"]), "variance": to_numpy(found["variance"])}
