@@ -52,6 +52,15 @@ def test_all_of_the_issue_are_registered():
         assert "References" in kind.__doc__ or name == "lead"
 
 
+@pytest.mark.parametrize("name", [name for name in metrics.names() if name != "lead"])
+def test_docstrings_say_what_each_does(name):
+    kind = metrics.get(name)
+    for part in ("Parameters", "Warns", "Notes", "Time:", "Memory:", "References", "Examples"):
+        assert part in kind.__doc__ or (name, part) == ("hscore_regularized", "Warns"), part
+    for option in _several.option_names(name):
+        assert f"{option} :" in kind.__doc__ or f"{option}," in kind.__doc__, option
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_precisions_agree(name):
     double = score(name, dtype="float64")

@@ -32,6 +32,11 @@ class DDS(Metric):
     dtype : {"float32", "float64"}
     device : {None, "cpu", "cuda", "cuda:N"}
 
+    Raises
+    ------
+    InputError
+        No reference, or one of other samples; features that are the same for all samples.
+
     Warns
     -----
     SaturationWarning
@@ -39,14 +44,26 @@ class DDS(Metric):
 
     Notes
     -----
-    At most 100. Time: N (D^2 + D'^2 + 2 D D') multiplications, the reference's share once: inner
-    products of N x N matrices of rank D are squared norms of D x D' ones. Memory: three D x D'.
+    At most 100; a constant column counts for nothing. Time: N (D^2 + D'^2 + 2 D D')
+    multiplications, the reference's share once: inner products of N x N matrices of rank D are
+    squared norms of D x D' ones. Memory: three D x D'.
 
     References
     ----------
     Dwivedi, Huang, Cichy, Roig, "Duality Diagram Similarity: a generic framework for
     initialization selection in task transfer learning", ECCV 2020; U-centring: Szekely and Rizzo,
     "Partial distance correlation with methods for dissimilarities", 2014.
+
+    Examples
+    --------
+    >>> import lead_fast, numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> task = rng.standard_normal((60, 8))
+    >>> x = task @ rng.standard_normal((8, 20))
+    >>> y = np.arange(60) % 3
+    >>> noise = lead_fast.score(rng.standard_normal((60, 20)), y, "dds", reference=task)
+    >>> lead_fast.score(x, y, "dds", reference=task) > 10 > noise
+    True
     """
 
     name = "dds"

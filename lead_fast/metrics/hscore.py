@@ -143,13 +143,23 @@ class HScoreRegularized(Metric):
     Notes
     -----
     At least 0 and below N K / (N - 1). Meant for N < D, where the plain form is at its bound. Time:
-    N D^2 + D^3 / 3 for any N. Memory: three D x D in float64. Constant features score 0.
+    N D^2 + D^3 / 3 for any N. Memory: three D x D in float64. Constant features score 0. With one
+    sample in every class the shrinkage alone keeps it from its bound.
 
     References
     ----------
     Ibrahim, Ponomareva, Mazumder, "Newer is not always better: Rethinking transferability metrics,
     their peculiarities, stability and performance", ECML 2022, Section 3; Ledoit and Wolf, "A
     well-conditioned estimator for large-dimensional covariance matrices", 2004.
+
+    Examples
+    --------
+    >>> import lead_fast, numpy as np
+    >>> y = np.arange(60) % 3
+    >>> x = np.random.default_rng(0).standard_normal((60, 90))
+    >>> far = lead_fast.score(x + 4 * np.eye(3, 90)[y], y, "hscore_regularized")
+    >>> lead_fast.score(x, y, "hscore_regularized") < far < 2
+    True
     """
 
     name = "hscore_regularized"

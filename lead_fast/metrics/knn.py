@@ -30,8 +30,8 @@ class KNN(Metric):
     Notes
     -----
     Between 0 and 1; a class of one sample is always wrong. Equal distances go to the sample that
-    comes first. Time: N^2 D / 2 multiplications, in tiles on and above the diagonal. Memory: a copy
-    of the features, two tiles of 2048 x 2048, and 2 N k.
+    comes first; constant columns change nothing. Time: N^2 D / 2 multiplications, in tiles on and
+    above the diagonal. Memory: a copy of the features, two tiles of 2048 x 2048, and 2 N k.
 
     References
     ----------

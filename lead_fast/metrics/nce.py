@@ -28,6 +28,11 @@ class NCE(Metric):
         Without effect: counts are exact.
     device : {None, "cpu", "cuda", "cuda:N"}
 
+    Raises
+    ------
+    InputError
+        No source classes, or not N of them.
+
     Warns
     -----
     ScoreWarning
@@ -35,12 +40,21 @@ class NCE(Metric):
 
     Notes
     -----
-    At most 0. Time: N log N; the features count for nothing but their number.
+    At most 0. Time: N log N; the features count for nothing but their number. Memory: some N
+    integers. With one sample in every class the score is minus the logarithm of the source classes'
+    sizes, averaged.
 
     References
     ----------
     Tran, Nguyen, Hassner, "Transferability and Hardness of Supervised Classification Tasks", ICCV
     2019, Eq. 12.
+
+    Examples
+    --------
+    >>> import lead_fast
+    >>> x, labels = [[0.0]] * 8, [0, 0, 0, 0, 1, 1, 1, 1]
+    >>> round(lead_fast.score(x, labels, "nce", source=[5, 5, 5, 5, 7, 7, 7, 5]), 3)
+    -0.313
     """
 
     name = "nce"

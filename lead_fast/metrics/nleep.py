@@ -33,9 +33,11 @@ class NLEEP(Metric):
         Share of the variance to keep, below 1.
     log : bool
         Mean of the logarithm, as in the paper (at most 0); the public code takes none (0 to 1).
-    tol, max_iter, ridge
-        Of the mixture: change of the mean log-likelihood at which to stop, iterations, and what is
-        added to the variances.
+    tol, ridge : float
+        Of the mixture: change of the mean log-likelihood at which to stop, and what is added to the
+        variances.
+    max_iter : int
+        Iterations at most.
     seed : int
         Of the k-means clustering that EM starts from.
     dtype : {"float32", "float64"}

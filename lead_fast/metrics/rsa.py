@@ -4,7 +4,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..options import integer
-from ._base import Metric
+from ._base import Metric, warn_saturated
 from ._linalg import namespace
 from .dds import reference_beside, reference_of, standardisation
 
@@ -32,16 +32,37 @@ class RSA(Metric):
         of the correlation, whose members rank as ties: as fine as float32 resolves them.
     device : {None, "cpu", "cuda", "cuda:N"}
 
+    Raises
+    ------
+    InputError
+        No reference, or one of other samples; a sample without variation among its columns.
+
+    Warns
+    -----
+    SaturationWarning
+        The order of the similarities is the reference's own.
+
     Notes
     -----
-    Between -100 and 100. Time: N^2 (D + D') multiplications in float32 and four passes over the
-    pairs; in float64 half of that and two sorts. Memory: standardised copies of the features and,
-    in float64 only, 40 bytes per pair.
+    Between -100 and 100; a constant column counts for nothing. Time: N^2 (D + D') multiplications
+    in float32 and four passes over the pairs; in float64 half of that and two sorts. Memory:
+    standardised copies of the features and, in float64 only, 60 bytes per pair.
 
     References
     ----------
     Dwivedi and Roig, "Representation Similarity Analysis for Efficient Task Taxonomy & Transfer
     Learning", CVPR 2019.
+
+    Examples
+    --------
+    >>> import lead_fast, numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> task = rng.standard_normal((60, 8))
+    >>> x = task @ rng.standard_normal((8, 20))
+    >>> y = np.arange(60) % 3
+    >>> noise = lead_fast.score(rng.standard_normal((60, 20)), y, "rsa", reference=task)
+    >>> lead_fast.score(x, y, "rsa", reference=task) > 10 > noise
+    True
     """
 
     name = "rsa"
@@ -68,9 +89,11 @@ class RSA(Metric):
             lambda: correlation_rows(reference, self._rows),
         )
         pair = correlation_rows(shared, self._rows), theirs
-        if self.dtype == np.float64:
-            return 100.0 * _spearman_sorted(*pair)
-        return 100.0 * _spearman_counted(*pair)
+        rank = _spearman_sorted if self.dtype == np.float64 else _spearman_counted
+        score = 100.0 * float(rank(*pair))
+        if score > 100.0 - 1e-4:
+            warn_saturated("the score is saturated (100): the samples are as in the reference")
+        return score
 
 
 def correlation_rows(shared, rows=None):
