@@ -2,6 +2,7 @@
 
     python bench/better_lead.py                                     # the real features at hand
     python bench/better_lead.py --also DIR                          # and those of make_zoo.py
+    python bench/better_lead.py --features DIR --also FILE          # FILE: --json of another run
 
 Every line is a weighted tau per task. The last part chooses, for each task, what did best on all
 the other tasks, among fewer and among more candidates: what such a choice is worth on a task it has
@@ -109,11 +110,17 @@ def main(argv=None):
     """Print the table; see the module."""
     args = arguments(
         __doc__.split("\n", 1)[0], argv,
-        ("--also", {"metavar": "DIR", "type": pathlib.Path, "action": "append", "default": []}),
+        ("--also", {"type": pathlib.Path, "action": "append", "default": []}),
         ("--tol", {"type": float, "default": 1e-3}),
     )  # fmt: skip
     table, names, lines, own = {}, [], [], 0
     for folder in (args.features, *args.also):
+        if folder.is_file():
+            earlier = json.loads(folder.read_text())
+            names += [f"{folder.stem}/{task}" for task in earlier["tasks"]]
+            for name, values in earlier["tau"].items():
+                table.setdefault(name, []).extend(values)
+            continue
         for task, models, truth in tasks(folder, "supervised", args.tasks):
             say(f"{folder.name}/{task}")
             names.append(task if folder == args.features else f"{folder.name}/{task}")
