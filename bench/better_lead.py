@@ -35,8 +35,6 @@ FEW = {
 }
 MORE = {
     "expected head": {"head": "expected"},
-    "cross_fit 3, time 0.1": {"cross_fit": 3, "time": 0.1},
-    "held-out, C 0.1": HELD_OUT | {"C": 0.1},
     "held-out, standard, C 0.1": HELD_OUT | {"C": 0.1, "scale": "standard"},
 }
 COMPONENTS = {
