@@ -33,7 +33,8 @@ class LeadPlus(Lead):
     Each column is divided by its standard deviation, so that scaling the features, all or single
     ones, changes nothing.
 
-    Time: three SVMs on two thirds of the samples each, about twice that of ``"lead"``.
+    Time: three SVMs on two thirds of the samples each, about twice that of ``"lead"``. Memory: that
+    of ``"lead"``.
 
     References
     ----------
