@@ -1,13 +1,24 @@
 """Which options of LEAD rank better, chosen on the other tasks; and whether averages of metrics do.
 
-    python bench/better_lead.py
+    python bench/better_lead.py                                     # the real features at hand
+    python bench/better_lead.py --also DIR                          # and those of make_zoo.py
+    python bench/better_lead.py --features DIR --also FILE          # FILE: --json of another run
 
-Every line is a weighted tau per task. The last part chooses, for each task, the options that did
-best on the other tasks, once among cross-fitting and time alone and once among all: what such a
-choice is worth on a task it has not seen. The averages are of the models' ranks.
+Every line is a weighted tau per task. The last part chooses, for each task, what did best on all
+the other tasks, among fewer and among more candidates: what such a choice is worth on a task it has
+not seen. With --also, what did best on the tasks of the first directory is shown on the others'.
+
+- "components": the features' first 32 principal components at variance 1, each sample at unit
+  length (as PARC prepares them), before LEAD.
+- "relaxation time 1": when the mean kernel of a random head has learnt 1 - 1/e, which on samples of
+  one length is the same for all classes.
+- "mean rank": the mean of the models' ranks. "sum": the share of log K by which the held-out logits
+  are better than guessing, plus PARC's correlation; a score of one model alone.
 """
 
 import json
+import math
+import pathlib
 
 import numpy as np
 from scipy.stats import rankdata
@@ -15,64 +26,129 @@ from tables import arguments, load, mean, print_table, say, scores, tasks, tau
 
 from lead_fast.evaluation import agreement
 
+HELD_OUT = {"preset": "held-out"}
 FEW = {
     "paper": {},
     "time 0": {"time": 0.0},
     "cross_fit 3": {"cross_fit": 3},
-    "held-out": {"preset": "held-out"},
+    "held-out": HELD_OUT,
 }
-ALL = FEW | {
+MORE = {
     "expected head": {"head": "expected"},
-    "cross_fit 3, time 0.1": {"cross_fit": 3, "time": 0.1},
-    "held-out, C 0.1": {"preset": "held-out", "C": 0.1},
-    "held-out, C 10": {"preset": "held-out", "C": 10.0},
-    "held-out, standard": {"preset": "held-out", "scale": "standard"},
-    "held-out, standard, C 0.1": {"preset": "held-out", "scale": "standard", "C": 0.1},
+    "held-out, standard, C 0.1": HELD_OUT | {"C": 0.1, "scale": "standard"},
 }
-OTHERS = ("parc", "logme", "gbc", "etran")
+COMPONENTS = {
+    "components, held-out": HELD_OUT,
+    "components, cross_fit 3, relaxation time 1": {"cross_fit": 3, "head": "expected"},
+}
+OTHERS = ("parc", "logme", "gbc", "etran", "knn")
 AVERAGES = {
     "mean rank: parc, logme": ("parc", "logme"),
-    "mean rank: parc, logme, gbc, etran": OTHERS,
-    "mean rank: these four and held-out": (*OTHERS, "held-out"),
+    "mean rank: parc, logme, gbc, etran": OTHERS[:4],
+    "mean rank: these four and held-out": (*OTHERS[:4], "held-out"),
+    "mean rank: parc, held-out": ("parc", "held-out"),
+    "mean rank: held-out, components": ("held-out", "components, held-out"),
 }
+SUM = "sum: parc, held-out"
+HIDDEN = (1024, 2048)
+
+
+def unit_components(x, count=32):
+    """Principal components (N, C) float32 of variance 1, then each sample at unit length."""
+    left, size, _ = np.linalg.svd(x - x.mean(axis=0), full_matrices=False)
+    z = left[:, :count] * (size[:count] > 1e-3 * size[0])  # the rest is rounding
+    return (z / np.linalg.norm(z, axis=1, keepdims=True)).astype(np.float32)
+
+
+def relaxation_time(features, n_classes):
+    """LEAD's time at which exp(-rate * time) is 1/e, for samples of unit length; see `ntk`."""
+    width = next(iter(features.values())).shape[1]
+    rate = n_classes * (len(HIDDEN) + 1 + 1 + sum(HIDDEN) / width)
+    return 1e6 / rate
+
+
+def study(features, labels, common):
+    """``{candidate: {model: score}}`` of one task."""
+    found = dict(scores(features, labels, OTHERS))
+    for name, options in {**FEW, **MORE}.items():
+        say(f"  {name}")
+        found[name] = scores(features, labels, ["lead"], **options, **common)["lead"]
+    n_classes = len(np.unique(labels))
+    parts = {m: unit_components(np.asarray(x, np.float64)) for m, x in features.items()}
+    for name, options in COMPONENTS.items():
+        say(f"  {name}")
+        if "relaxation" in name:
+            options = options | {"time": relaxation_time(parts, n_classes)}
+        found[name] = scores(parts, labels, ["lead"], **options, **common)["lead"]
+    for name, members in AVERAGES.items():
+        ranks = np.mean([rankdata([found[p][m] for m in features]) for p in members], axis=0)
+        found[name] = dict(zip(features, ranks.tolist(), strict=True))
+    found[SUM] = {
+        m: 1.0 + found["held-out"][m] / math.log(n_classes) + found["parc"][m] / 100.0
+        for m in features
+    }
+    return found
+
+
+def best_of(table, places, among):
+    """The candidate with the largest mean tau on these tasks."""
+    return max(among, key=lambda name: np.mean([table[name][i] for i in places]))
 
 
 def held_out_choice(table, names, among):
     """For each task the tau of what did best on the other tasks, and its name."""
     found = []
     for place in range(len(names)):
-        rest = [i for i in range(len(names)) if i != place]
-        best = max(among, key=lambda name: np.mean([table[name][i] for i in rest]))
+        best = best_of(table, [i for i in range(len(names)) if i != place], among)
         found.append((table[best][place], best))
     return found
 
 
 def main(argv=None):
     """Print the table; see the module."""
-    args = arguments(__doc__.split("\n", 1)[0], argv)
-    table, names, lines = {}, [], []
-    for task, models, truth in tasks(args.features, "supervised", args.tasks):
-        features, labels = load(models)
-        names.append(task)
-        values = dict(scores(features, labels, OTHERS))
-        for name, options in ALL.items():
-            say(f"{task}: {name}")
-            values[name] = scores(features, labels, ["lead"], **options)["lead"]
-        for name, parts in AVERAGES.items():
-            ranks = np.mean([rankdata([values[p][m] for m in truth]) for p in parts], axis=0)
-            values[name] = dict(zip(truth, ranks.tolist(), strict=True))
-        for name, found in values.items():
-            table.setdefault(name, []).append(tau(found, truth, args.convention))
-        interval = agreement(values["held-out"], truth)[args.convention]
-        lines.append(f"{task}: held-out {interval.value:.3f}, {interval.low:.3f} to "
-                     f"{interval.high:.3f} in 95 % of the resamples of its models")  # fmt: skip
+    args = arguments(
+        __doc__.split("\n", 1)[0], argv,
+        ("--also", {"type": pathlib.Path, "action": "append", "default": []}),
+        ("--tol", {"type": float, "default": 1e-3}),
+    )  # fmt: skip
+    table, names, lines, own = {}, [], [], 0
+    for folder in (args.features, *args.also):
+        if folder.is_file():
+            earlier = json.loads(folder.read_text())
+            names += [f"{folder.stem}/{task}" for task in earlier["tasks"]]
+            for name, values in earlier["tau"].items():
+                table.setdefault(name, []).extend(values)
+            continue
+        for task, models, truth in tasks(folder, "supervised", args.tasks):
+            say(f"{folder.name}/{task}")
+            names.append(task if folder == args.features else f"{folder.name}/{task}")
+            values = study(*load(models), {"tol": args.tol})
+            for name, found in values.items():
+                table.setdefault(name, []).append(tau(found, truth, args.convention))
+            for name in ("held-out", SUM):
+                found = agreement(values[name], truth)[args.convention]
+                limits = f"{found.low:.3f} to {found.high:.3f}"
+                lines.append(f"{names[-1]}: {name} {found.value:.3f}, 95 % interval {limits}")
+        own = own or len(names)
     rows = [["", *names, "mean"], *([n, *v, mean(v)] for n, v in table.items())]
+    groups = {
+        "few of LEAD": FEW,
+        "all of LEAD": FEW | MORE | COMPONENTS,
+        "LEAD's, other metrics, averages": table,
+    }
     if len(names) > 1:
-        for title, among in (("few", FEW), ("all", ALL)):
+        for title, among in groups.items():
             chosen = held_out_choice(table, names, among)
             values = [value for value, _ in chosen]
-            rows.append([f"chosen on the other tasks among {title}", *values, mean(values)])
-            lines += [f"among {title}, {n}: {c}" for n, (_, c) in zip(names, chosen, strict=True)]
+            rows.append([f"chosen on the other tasks: {title}", *values, mean(values)])
+            lines += [f"{title}, {n}: {c}" for n, (_, c) in zip(names, chosen, strict=True)]
+    if own < len(names):
+        for title, among in groups.items():
+            best = best_of(table, range(own), among)
+            value = np.mean(table[best][own:])
+            lines.append(
+                f"best of {title} on the first {own} tasks: {best}; {value:.3f} on the rest"
+            )
     print_table(rows, args.markdown)
     print("\n" + "\n".join(lines))
     if args.json:

@@ -53,12 +53,16 @@ def main(argv=None):
         classes[task] = len(np.unique(labels))
         for per_class in PER_CLASS:
             say(f"{task}: {per_class} samples of each class")
-            for number in range(args.draws):
+            # Where no class has more, every draw is the whole: one result, of no spread.
+            whole = np.unique(labels, return_counts=True)[1].max() <= per_class
+            for number in range(1 if whole else args.draws):
                 rows = draw(labels, per_class, number)
                 some = {model: values[rows] for model, values in features.items()}
                 for name, values in scores(some, labels[rows], args.metrics).items():
                     cell = found.setdefault((name, per_class), {}).setdefault(task, [])
-                    cell.append(tau(values, truth, args.convention))
+                    value = tau(values, truth, args.convention)
+                    cell.extend([value] * (args.draws if whole else 1))
+            write(args, found)  # hours may have gone into it
     if not found:
         raise SystemExit(f"no task with features and accuracies in {args.features}")
     paper = {name.lower(): row for name, row in paper_table(3).items()}
@@ -78,6 +82,10 @@ def main(argv=None):
             rows.append(row)
     print(f"weighted Kendall tau, convention {args.convention!r}, {args.draws} draws")
     print_table(rows, args.markdown)
+
+
+def write(args, found):
+    """The taus of all draws so far, where --json asks for them."""
     if args.json:
         table = {f"{name} {n}": cells for (name, n), cells in found.items()}
         args.json.write_text(json.dumps({"convention": args.convention, "tau": table}, indent=1))

@@ -22,7 +22,7 @@ TIME_UNIT = 1e-6  # the paper's unit of training time: eta * t = 1e-6 * time
 CURVE = tuple(10.0 ** (k / 4) for k in range(-12, 13))  # times of LeadResult.curve
 _FOLD_STREAM = 2  # see csrc/philox.h
 
-# What was measured to rank better than the paper's setting, see bench/RESULTS.md.
+# What was measured to rank better than the paper's setting, see bench/RANKING.md.
 PRESETS = {"held-out": {"cross_fit": 3, "time": 0.0}}
 _DEFAULTS = {"cross_fit": None, "time": 1.0}
 
@@ -306,8 +306,8 @@ def lead(
     preset : {"held-out"}, optional
         Options under one name, beside which they must keep their defaults. "held-out" is
         ``cross_fit=3, time=0``: the mean log-probability of held-out labels, without evolution. It
-        is not the paper's method; it ranked better than that on three real tasks, at about twice
-        the cost (``bench/RESULTS.md``).
+        is not the paper's method; it ranked better than that on eight tasks, at about twice the
+        cost (``bench/RANKING.md``). The metric ``"lead+"`` has more of the kind.
     device : {None, "cpu", "cuda", "cuda:N"}
         Where to compute; by default where the features are. A GPU's SVM is solved by another method
         to the same gap, and needs CuPy.

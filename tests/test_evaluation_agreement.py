@@ -1,7 +1,11 @@
 """Kendall, Pearson, regret and bootstrap intervals, against loops and SciPy."""
 
 import itertools
+import json
 import math
+import pathlib
+import re
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -141,6 +145,16 @@ def test_agreement_refuses(options):
 
 def test_ties():
     assert ties([1, 1, 1, 2], [1, 1, 2, 2]) == {"models": 4, "pairs": 6, "scores": 3, "truth": 2}
+
+
+@pytest.mark.parametrize("name", ["truth_supervised", "truth_selfsupervised", "paper_tables"])
+def test_published_numbers_name_their_source(name):
+    text = resources.files("lead_fast").joinpath("data", f"{name}.json").read_text("utf-8")
+    assert re.search(r"(SFDA|PED|LEAD).*20\d\d", json.loads(text)["source"])
+    original = pathlib.Path(__file__).parents[2] / "shared" / "truth"
+    original = original / f"{name.removeprefix('truth_')}.json"
+    if original.exists():
+        assert json.loads(original.read_text()) == json.loads(text)
 
 
 def test_published_numbers():

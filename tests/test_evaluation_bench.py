@@ -95,6 +95,24 @@ def test_low_data_protocol(tmp_path):
     assert all("+-" in row for row in rows)
 
 
+def test_low_data_protocol_beside_the_papers(tmp_path):
+    truth = true_accuracies("supervised")["cifar10"]
+    write_zoo(tmp_path, "cifar10", truth, n=30, pairs=True)  # 10 of each class: the whole
+    out = tmp_path / "t.json"
+    done = script("table3.py", "--features", tmp_path, "--metrics", "logme", "--draws", 3,
+                  "--markdown", "--json", out)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    taus = json.loads(out.read_text())["tau"]
+    scores = lead_fast.rank(tmp_path, metric="logme", dataset="cifar10").scores
+    assert taus["logme 10"]["cifar10"] == [weighted_tau(scores, truth)] * 3
+    assert len(set(taus["logme 2"]["cifar10"])) > 1  # draws of 2 differ
+    rows = [line.strip("| ").split(" | ") for line in done.stdout.splitlines() if "| logme" in line]
+    assert [row[2].split()[0] for row in rows] == [
+        f"{np.mean(taus[f'logme {n}']['cifar10']):.2f}" for n in (2, 5, 10)
+    ]
+    assert rows[2][2].endswith("+- 0.00")
+
+
 def test_draws_are_even_and_repeatable(bench):
     table3 = bench("table3")
     labels = np.array([0] * 9 + [1] * 4 + [2] * 30)
@@ -133,6 +151,11 @@ def test_predicted_states(bench):
         assert np.all(np.abs(states[name].sum(axis=1) - 1) <= 1e-9)
     table = figures.compare_states(initial, {"same": initial}, y)
     assert table["same"][0] == 0.0
+    final = np.array([[1.0, 0.0], [0.0, 1.0]])
+    table = figures.compare_states(final, {"s": np.array([[0.4, 0.2], [0.0, 1.0]])}, [0, 1])
+    distance, low, middle, high = table["s"]
+    assert abs(distance - np.hypot(0.6, 0.2) / 2) <= 1e-15  # mean over the samples
+    assert np.abs(np.array([low, middle, high]) - [0.46, 0.7, 0.94]).max() <= 1e-12
 
 
 def test_figures(tmp_path):
@@ -151,6 +174,13 @@ def test_figures(tmp_path):
     scores = lead_fast.rank(tmp_path / "with", metric="lead").scores
     assert found["with"]["time"]["1"] == weighted_tau(scores, truth)
     assert found["with"]["samples"]["64"] == found["with"]["time"]["1"]
+    assert [float(t) for t in found["with"]["time"]][::6] == [0.01, 10]
+    assert list(found["with"]["samples"])[::6] == ["4", "256"]
+    for key, option in (("time", {"time": 10.0}), ("samples", {"n_samples": 4})):
+        scores = lead_fast.rank(tmp_path / "with", metric="lead", **option).scores
+        assert found["with"][key][str(next(iter(option.values()))).removesuffix(".0")] == (
+            weighted_tau(scores, truth)
+        )
     assert [r[0] for _, r in sorted(found["with"]["ranks"].items())] == [3, 2, 1]
 
 

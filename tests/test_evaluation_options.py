@@ -1,8 +1,15 @@
-"""LEAD's options beyond the paper: the expected head and the preset."""
+"""LEAD's options beyond the paper: the expected head, the preset, and how they are studied."""
+
+import importlib
+import json
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from helpers import class_labels, relu_features
+from sklearn.decomposition import PCA
 
 import lead_fast
 from lead_fast.errors import InputError
@@ -62,3 +69,70 @@ def test_preset_is_its_options():
 def test_preset_refuses(options, words):
     with pytest.raises(InputError, match=words):
         lead_fast.Scorer(LABELS, **options)
+
+
+# ------------------------------------------------------------------ the study bench/better_lead.py
+
+
+@pytest.fixture(scope="module")
+def study():
+    folder = str(pathlib.Path(__file__).parent.parent / "bench")
+    sys.path.insert(0, folder)
+    try:
+        yield importlib.import_module("better_lead")
+    finally:
+        sys.path.remove(folder)
+
+
+def test_choice_never_sees_its_own_task(study):
+    table = {"a": [0.9, 0.1, 0.2], "b": [0.0, 0.5, 0.6]}
+    chosen = study.held_out_choice(table, ["x", "y", "z"], table)
+    assert chosen == [(0.0, "b"), (0.1, "a"), (0.2, "a")]
+
+
+def test_components_have_one_size(study):
+    x = relu_features(LABELS, 40, dtype=np.float64)
+    x[:, 7] = x[:, 3]  # of rank 39 at most
+    z = study.unit_components(x, 32)
+    assert z.shape == (len(x), 32)
+    np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1.0, rtol=1e-6)
+    white = PCA(32, svd_solver="full", whiten=True).fit_transform(x)
+    white /= np.linalg.norm(white, axis=1, keepdims=True)
+    assert np.abs(z @ z.T - white @ white.T).max() <= 1e-5  # signs are arbitrary
+
+
+def test_relaxation_time(study):
+    z = study.unit_components(relu_features(LABELS, 40, dtype=np.float64))
+    time = study.relaxation_time({"m": z}, 3)
+    rates = lead_fast.lead(z, LABELS, head="expected").rates
+    np.testing.assert_allclose(rates * time * 1e-6, 1.0, rtol=1e-6)
+
+
+def test_study_takes_up_an_earlier_one(tmp_path):
+    for task in ("one", "two"):
+        (tmp_path / "zoo" / task).mkdir(parents=True)
+        for number in range(3):
+            x = relu_features(LABELS, 12, seed=number, spread=0.3 * number)
+            np.savez(tmp_path / "zoo" / task / f"m{number}.npz", features=x, labels=LABELS)
+        truth = {f"m{number}": 60.0 + number for number in range(3)}
+        (tmp_path / "zoo" / task / "truth.json").write_text(json.dumps(truth))
+
+    def run(*flags):
+        script = pathlib.Path(__file__).parent.parent / "bench" / "better_lead.py"
+        flags = ("--features", tmp_path / "zoo", *flags)
+        done = subprocess.run(
+            [sys.executable, script, *map(str, flags)], capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run("--tasks", "one", "--json", tmp_path / "one.json")
+    out = run("--tasks", "two", "--also", tmp_path / "one.json", "--json", tmp_path / "both.json")
+    one, both = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "both"))
+    assert both["tasks"] == ["two", "one/one"]
+    for name, values in one["tau"].items():
+        assert both["tau"][name] == [*values, *values]  # the same features under two names
+    scores = lead_fast.rank(tmp_path / "zoo" / "one", metric="parc").scores
+    assert both["tau"]["parc"][0] == lead_fast.weighted_tau(scores, truth)
+    assert "chosen on the other tasks: few of LEAD" in out
+    assert "best of all of LEAD on the first 1 tasks:" in out

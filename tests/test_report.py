@@ -109,6 +109,13 @@ def test_repeats_of_other_metrics():
     assert all(row.spread is None and row.group for row in found["knn"])  # nothing to draw
 
 
+def test_repeats_of_lead_plus():
+    row = lead_fast.rank({"a": ZOO["m2"]}, LABELS, "lead+", repeats=2).rows[0]
+    assert row.draws == tuple(
+        lead_fast.score(ZOO["m2"], LABELS, "lead+", seed=seed) for seed in (0, 1)
+    )
+
+
 def test_groups():
     rng = np.random.default_rng(0)
     common = rng.standard_normal(8)
