@@ -1,0 +1,606 @@
+// The last stretch of the plain hinge: an augmented Lagrangian with a semismooth Newton method.
+//
+// Close to the optimum, coordinate descent has a dual objective ten times nearer to it than its
+// primal one: the margins of the free pairs, all of which should be exactly 1, are disturbed by
+// every visit of another row. Here the multipliers a move by proximal steps instead,
+//
+//   a' = argmax_a'  <a', m> - |a' - a|^2 / (2 rho)  over the constraints of the dual,
+//   m = margins at v,   v = argmin 1/2 |v|^2 + smoothed loss(m; a, rho),
+//
+// the inner problem by Newton's method: few steps, each some ten products with the rows that have a
+// free pair. Every gradient comes with a duality gap,
+//
+//   P(v) - D(a') = 1/2 |v - v_a'|^2 + sum_i (C loss_i - <a'_i, m_i>),
+//
+// whose first part is left by the inner problem, and whose second part the multipliers have yet to
+// move. Rows outside the working set stand at bounds that they are taken to keep; a look at all
+// rows at the end says whether they do.
+
+#include <omp.h>
+
+#include <array>
+#include <cstdio>
+#include <numeric>
+#include <tuple>
+
+#include "svm_precondition.h"
+#include "svm_state.h"
+
+namespace lead_fast {
+namespace {
+
+constexpr int kParts = RowSums::kParts;
+constexpr double kFirstStep = 1.0;   // rho, in units of the cost
+constexpr double kStepGrowth = 2.0;  // of rho from one proximal step to the next
+constexpr double kResidual = 0.4;    // to which conjugate gradients reduce the residual
+constexpr double kBalance = 1.0;     // of the two parts of the gap, for an inner problem to end
+constexpr int kMostGradientSteps = 60;
+constexpr int kMostNewtonSteps = 60;
+constexpr double kLineSearch = 0.1;  // of the slope at 0 that may be left
+// Of the wanted gap: what the working set alone may have, what all rows together may have.
+constexpr double kWithinSet = 0.8, kWithinAll = 0.97;
+
+using Parts = std::array<double, kParts>;
+
+double total(const Parts& parts) { return std::accumulate(parts.begin(), parts.end(), 0.0); }
+
+double dot(const AlignedBuffer<float>& a, const AlignedBuffer<float>& b) {
+    double sum = 0.0;
+    const float *x = a.data(), *y = b.data();
+    const std::int64_t n = static_cast<std::int64_t>(a.size());
+#pragma omp simd reduction(+ : sum)
+    for (std::int64_t j = 0; j < n; ++j) {
+        sum += static_cast<double>(x[j]) * static_cast<double>(y[j]);
+    }
+    return sum;
+}
+
+// y += factor * x
+void add(double factor, const AlignedBuffer<float>& x, AlignedBuffer<float>& y) {
+    const float f = static_cast<float>(factor);
+    for (std::size_t j = 0; j < x.size(); ++j) y[j] += f * x[j];
+}
+
+// The pairs of one sample with curvature, in a list of classes.
+struct ActiveSample {
+    std::int64_t row;  // in the working set
+    int first, count;  // places in the list of classes
+    bool centred;      // cs at its bound: the multipliers' sum does not change
+};
+
+static int MODE=0;
+class Newton {
+  public:
+    Newton(SvmState<float>& s, SvmReport& report)
+        : s_(s),
+          report_(report),
+          cost_(static_cast<float>(s.options.cost)),
+          form_(s.options.form),
+          rows_(s.rows),
+          ld_(rows_.ld()),
+          cells_(static_cast<std::size_t>(s.classes) * ld_),
+          v_(cells_),
+          of_dual_(cells_),
+          gradient_(cells_),
+          p_(cells_),
+          r_(cells_),
+          z_(cells_),
+          d_(cells_),
+          hd_(cells_),
+          scratch_(static_cast<std::size_t>(2) * s.options.threads * s.stride),
+          sums_(rows_, s.classes, s.options.threads),
+          rho_(s.step > 0.0f ? s.step : static_cast<float>(kFirstStep) * cost_) {
+        const auto copy = [&](const AlignedBuffer<float>& weights, const std::vector<float>& bias,
+                              AlignedBuffer<float>& to) {
+            to.fill(0.0f);
+            for (int k = 0; k < s.classes; ++k) {
+                std::copy_n(weights.data() + k * s.ldw, s.rows.columns(), to.data() + k * ld_);
+                to[k * ld_ + s.rows.columns()] = bias[k];
+            }
+        };
+        copy(s.average, s.average_bias, v_);
+        copy(s.weights, s.bias, of_dual_);
+    }
+
+    // The estimated relative gap over all rows; see finish.
+    double run(double target, std::int64_t room) {
+        double within = kWithinSet * target;
+        for (;;) {
+            take_rows(room);
+            const bool solved = solve(within);
+            const double gap = look();
+            if (gap <= kWithinAll * target || !solved) return gap;
+            within *= 0.6;
+        }
+    }
+
+    bool exhausted() const {
+        return newton_steps_ >= kMostNewtonSteps || report_.passes >= s_.options.max_passes;
+    }
+
+  private:
+    // The rows that are awake, those with a free multiplier first.
+    void take_rows(std::int64_t room) {
+        std::vector<std::int64_t> rows, others;
+        for (std::int64_t i = 0; i < s_.rows.size(); ++i) {
+            if (s_.awake[i] == 0) continue;
+            const float* a = s_.alpha.data() + i * s_.stride;
+            const bool free = std::any_of(a, a + s_.classes,
+                                          [&](float x) { return x > 0.0f && x < cost_; });
+            (free ? rows : others).push_back(i);
+        }
+        const std::int64_t free = static_cast<std::int64_t>(rows.size());
+        rows.insert(rows.end(), others.begin(), others.end());
+        const std::int64_t cells = static_cast<std::int64_t>(rows.size()) * s_.stride;
+        f_ = {};
+        fp_ = {};
+        now_ = {};
+        f_ = AlignedBuffer<float>(cells);
+        fp_ = AlignedBuffer<float>(cells);
+        now_ = AlignedBuffer<float>(cells);
+        rows_.take(std::move(rows), room - 12 * cells, s_.options.threads);
+        sum_ = 0.0;
+        for (std::int64_t r = 0; r < rows_.size(); ++r) {
+            const float* a = alpha(r);
+            std::copy_n(a, s_.stride, now_.data() + r * s_.stride);
+            sum_ = std::accumulate(a, a + s_.classes, sum_);
+        }
+        decisions(v_, f_);
+        if (directions_.ld == 0) {
+            std::vector<std::int64_t> list(free);
+            std::iota(list.begin(), list.end(), std::int64_t{0});
+            directions_ = leading_directions(rows_, list, s_.square, s_.options.threads);
+            directions_.ld = ld_;
+        }
+    }
+
+    // Until the gap over the working set is at most `within`; false at a limit.
+    bool solve(double within) {
+        int steps = 0;
+        for (;;) {
+            {Tm tm{T_[5]}; evaluate();}
+            const double gap = inner_ + shares_;
+            if (getenv("LF_TRACE")) fprintf(stderr, "  [%.3f] rho %.2f newton %d cg %d rows %ld active %zu pairs %zu gap %.2e inner %.1f shares %.1f D %.1f\n", omp_get_wtime()-t0_, rho_, newton_steps_, cg_, (long)rows_.size(), samples_.size(), pairs_.size(), gap/(dual_+gap), inner_, shares_, dual_);
+            if (gap <= within * (dual_ + gap)) break;
+            if (exhausted()) break;
+            if (steps > 0 && inner_ <= kBalance * shares_) {
+                {Tm tm{T_[6]}; keep_multipliers();}
+                s_.step = rho_ *= static_cast<float>(kStepGrowth);
+                steps = 0;
+                {Tm tm{T_[5]}; evaluate();}
+            }
+            if (s_.options.interrupt()) throw Interrupted{};
+            step();
+            ++steps;
+            ++newton_steps_;
+        }
+        keep_multipliers();
+        return !exhausted();
+    }
+
+    // Two arrays (stride) of each thread.
+    float* scratch(int which) {
+        return scratch_.data() + (2 * omp_get_thread_num() + which) * s_.stride;
+    }
+    float* alpha(std::int64_t r) { return s_.alpha.data() + rows_[r] * s_.stride; }
+    int label(std::int64_t r) const { return s_.labels[rows_[r]]; }
+
+    // ---- the loss ----------------------------------------------------------------------------
+
+    bool is_variable(int k, int y) const { return form_ == SvmForm::one_vs_rest || k != y; }
+
+    // Margins (stride) at decision values f + t fp; -1 where there is none.
+    void margins(std::int64_t r, float t, float* m) const {
+        const float *f = f_.data() + r * s_.stride, *fp = fp_.data() + r * s_.stride;
+        const int y = label(r), stride = s_.stride;
+        if (t == 0.0f) {
+            for (int k = 0; k < stride; ++k) m[k] = f[k];
+        } else {
+            for (int k = 0; k < stride; ++k) m[k] = f[k] + t * fp[k];
+        }
+        const bool ovr = form_ == SvmForm::one_vs_rest;
+        const float own = ovr ? 1.0f - m[y] : -1.0f, shift = ovr ? 1.0f : 1.0f - m[y];
+        for (int k = 0; k < stride; ++k) m[k] += shift;
+        m[y] = own;
+        std::fill(m + s_.classes, m + stride, -1.0f);
+    }
+
+    // Multipliers a' (stride) of a sample with margins m; 0 where there is no variable. For cs the
+    // threshold that was subtracted.
+    float moved(std::int64_t r, const float* m, float* a) {
+        const float* before = alpha(r);
+        const int stride = s_.stride;
+        const float high = form_ == SvmForm::crammer_singer ? INFINITY : cost_, rho = rho_;
+        for (int k = 0; k < stride; ++k) {
+            const float x = before[k] + rho * m[k];
+            const float positive = x > 0.0f ? x : 0.0f;
+            a[k] = positive < high ? positive : high;
+        }
+        return form_ == SvmForm::crammer_singer ? project(a) : 0.0f;
+    }
+
+    // Onto the simplex sum a <= C, a >= 0, of which a >= 0 holds already.
+    float project(float* a) const {
+        double sum = 0.0, count = 0.0, threshold = 0.0;
+        for (int k = 0; k < s_.classes; ++k) sum += static_cast<double>(a[k]);
+        const double cost = static_cast<double>(cost_);
+        if (!(sum > cost)) return 0.0f;
+        for (;;) {  // Michelot: what falls under the threshold never comes back
+            double kept = 0.0, members = 0.0;
+            for (int k = 0; k < s_.classes; ++k) {
+                const double x = static_cast<double>(a[k]);
+                if (x <= threshold) continue;
+                kept += x;
+                members += 1.0;
+            }
+            if (members == count || members == 0.0) break;
+            count = members;
+            threshold = (kept - cost) / members;
+        }
+        const float t = static_cast<float>(threshold);
+        for (int k = 0; k < s_.classes; ++k) a[k] = std::max(a[k] - t, 0.0f);
+        return t;
+    }
+
+    // The multipliers at v, what they change in the weights, the gradient, both parts of the gap,
+    // and the pairs that have curvature.
+    void evaluate() {
+        Parts sums{}, shares{};
+#pragma omp parallel for schedule(dynamic, 1) num_threads(s_.options.threads)
+        for (int part = 0; part < kParts; ++part) {
+            std::vector<std::int64_t>& changed = changed_[part];
+            changed.clear();
+            active_[part].clear();
+            classes_[part].clear();
+            const std::int64_t last = rows_.size() * (part + 1) / kParts;
+            for (std::int64_t r = rows_.size() * part / kParts; r < last; ++r) {
+                float *m = scratch(0), *a = scratch(1);
+                margins(r, 0.0f, m);
+                const float threshold = moved(r, m, a);
+                float *now = now_.data() + r * s_.stride, *change = fp_.data() + r * s_.stride;
+                float worst = 0.0f, loss = 0.0f, product = 0.0f, sum = 0.0f, most = 0.0f;
+#pragma omp simd reduction(+ : loss, product, sum) reduction(max : worst, most)
+                for (int k = 0; k < s_.stride; ++k) {
+                    const float positive = m[k] > 0.0f ? m[k] : 0.0f;
+                    loss += positive;
+                    worst = positive > worst ? positive : worst;
+                    product += m[k] * a[k];
+                    sum += a[k];
+                    change[k] = a[k] - now[k];
+                    const float size = change[k] < 0.0f ? -change[k] : change[k];
+                    most = size > most ? size : most;
+                    now[k] = a[k];
+                }
+                if (form_ == SvmForm::crammer_singer) loss = worst;
+                shares[part] += static_cast<double>(cost_ * loss - product);
+                sums[part] += static_cast<double>(sum);
+                find_active(part, r, a, threshold > 0.0f);
+                const bool same = most == 0.0f;
+                if (!same) changed.push_back(r);
+            }
+        }
+        std::vector<std::int64_t> changed;
+        for (const auto& list : changed_) changed.insert(changed.end(), list.begin(), list.end());
+        std::stable_sort(changed.begin(), changed.end(), [&](std::int64_t one, std::int64_t two) {
+            return std::pair(!rows_.packed(one), label(one)) <
+                   std::pair(!rows_.packed(two), label(two));
+        });
+        sums_.run(
+            static_cast<std::int64_t>(changed.size()), false,
+            [&](std::int64_t item) { return changed[item]; },
+            [&](int, std::int64_t item, const ActiveRow&, RowSums::Sink& sink) {
+                const std::int64_t r = changed[item];
+                add_coefficients(label(r), fp_.data() + r * s_.stride, sink);
+            },
+            hd_.data());
+        for (std::size_t j = 0; j < cells_; ++j) {
+            of_dual_[j] += hd_[j];
+            gradient_[j] = v_[j] - of_dual_[j];
+        }
+        inner_ = 0.5 * dot(gradient_, gradient_);
+        shares_ = total(shares);
+        s_.dual_terms += total(sums) - sum_;
+        sum_ = total(sums);
+        dual_ = s_.dual_terms - 0.5 * dot(of_dual_, of_dual_);
+        passed(static_cast<double>(changed.size()) * s_.classes * 0.5);
+    }
+
+    // Of multipliers, or changes of them, in the weights.
+    void add_coefficients(int y, const float* a, RowSums::Sink& sink) const {
+        float own = 0.0f;
+        for (int k = 0; k < s_.classes; ++k) {
+            if (a[k] == 0.0f) continue;
+            if (form_ == SvmForm::one_vs_rest) {
+                sink.add(k, k == y ? a[k] : -a[k]);
+                continue;
+            }
+            own += a[k];
+            sink.add(k, -a[k]);
+        }
+        if (own != 0.0f) sink.add(y, own);
+    }
+
+    // Takes the pairs of a sample strictly between their bounds: the own class first where it takes
+    // part.
+    void find_active(int part, std::int64_t r, const float* a, bool centred) {
+        std::vector<int>& classes = classes_[part];
+        const int y = label(r);
+        const float high = form_ == SvmForm::crammer_singer ? INFINITY : cost_;
+        const std::size_t first = classes.size();
+        if (form_ != SvmForm::one_vs_rest && !centred) classes.push_back(y);
+        const std::size_t own = classes.size();
+        for (int k = 0; k < s_.classes; ++k) {
+            if (a[k] > 0.0f && a[k] < high && is_variable(k, y)) classes.push_back(k);
+        }
+        const std::size_t free = classes.size() - own;
+        if (free == 0 || (centred && free == 1)) {
+            classes.resize(first);
+            return;
+        }
+        const int count = static_cast<int>(classes.size() - first);
+        active_[part].push_back({r, static_cast<int>(first), count, centred});
+    }
+
+    void keep_multipliers() {
+        for (std::int64_t r = 0; r < rows_.size(); ++r) {
+            std::copy_n(now_.data() + r * s_.stride, s_.classes, alpha(r));
+        }
+    }
+
+    // ---- one step of Newton's method ---------------------------------------------------------
+
+    double T_[10]={0}; struct Tm{double&t;double s=omp_get_wtime();~Tm(){t+=omp_get_wtime()-s;}};
+    void step() {
+        {Tm tm{T_[0]}; join_active();}
+        if (getenv("LF_BENCH") && newton_steps_ == 8) { auto all=samples_; d_.fill(0.01f); for (int rep=0;rep<6;++rep){ MODE=rep; if(rep==3){ samples_.clear(); for(auto&x:all) if(rows_.packed(x.row)) samples_.push_back(x);}  double t=omp_get_wtime(); for(int q=0;q<40;++q) curve(); fprintf(stderr,"bench curve %d %.3f ms packed %zu of %ld, beyond %ld\n",MODE,(omp_get_wtime()-t)*25, rows_.unit_.size(), (long)rows_.size(), (long)std::count_if(samples_.begin(),samples_.end(),[&](auto&x){return x.row>=(long)rows_.unit_.size();})); } samples_=all; MODE=0; }
+        Preconditioner precondition(directions_, between_classes(), s_.classes,
+                                    form_ == SvmForm::one_vs_rest);
+        for (std::size_t j = 0; j < cells_; ++j) {
+            r_[j] = -gradient_[j];
+            p_[j] = 0.0f;
+        }
+        precondition.apply(r_.data(), z_.data());
+        d_.fill(0.0f);
+        add(1.0, z_, d_);
+        double rz = dot(r_, z_);
+        const double goal = kResidual * kResidual * rz;
+        for (int i = 0; i < kMostGradientSteps && rz > 0.0; ++i) {
+            {Tm tm{T_[1]}; curve();}
+            const double step = rz / dot(d_, hd_);
+            add(step, d_, p_);
+            add(-step, hd_, r_);
+            {Tm tm{T_[2]}; precondition.apply(r_.data(), z_.data());}
+            const double before = rz;
+            rz = dot(r_, z_);
+            passed(static_cast<double>(pairs_.size()));
+            ++cg_;
+            if (rz <= goal) break;
+            const float keep = static_cast<float>(rz / before);
+            for (std::size_t j = 0; j < cells_; ++j) d_[j] = z_[j] + keep * d_[j];
+        }
+        {Tm tm{T_[3]}; decisions(p_, fp_);}
+        passed(static_cast<double>(rows_.size()) * s_.classes * 0.5);
+        double t; {Tm tm{T_[4]}; t = search();}
+        add(t, p_, v_);
+        const float ahead = static_cast<float>(t);
+#pragma omp parallel for schedule(static) num_threads(s_.options.threads)
+        for (std::int64_t j = 0; j < static_cast<std::int64_t>(f_.size()); ++j) {
+            f_[j] += ahead * fp_[j];
+        }
+    }
+
+    // The lists of all parts as one, samples of the same pair of classes together: the weights of
+    // two classes stay in the first-level cache, those of all do not.
+    void join_active() {
+        samples_.clear();
+        pairs_.clear();
+        for (int part = 0; part < kParts; ++part) {
+            const int before = static_cast<int>(pairs_.size());
+            for (ActiveSample sample : active_[part]) {
+                sample.first += before;
+                samples_.push_back(sample);
+            }
+            pairs_.insert(pairs_.end(), classes_[part].begin(), classes_[part].end());
+        }
+        const auto key = [&](const ActiveSample& sample) {
+            const int* list = pairs_.data() + sample.first;
+            return std::tuple(!rows_.packed(sample.row), list[0],
+                              list[std::min(1, sample.count - 1)]);
+        };
+        std::stable_sort(
+            samples_.begin(), samples_.end(),
+            [&](const ActiveSample& one, const ActiveSample& two) { return key(one) < key(two); });
+    }
+
+    // Sum of the curvature over the rows, (classes, classes).
+    std::vector<double> between_classes() const {
+        const int n = s_.classes;
+        const double rho = static_cast<double>(rho_);
+        std::vector<double> out(static_cast<std::size_t>(n) * n, 0.0);
+        for (const ActiveSample& sample : samples_) {
+            const int* list = pairs_.data() + sample.first;
+            if (sample.centred) {
+                for (int i = 0; i < sample.count; ++i) {
+                    out[list[i] * n + list[i]] += rho;
+                    for (int j = 0; j < sample.count; ++j) {
+                        out[list[i] * n + list[j]] -= rho / sample.count;
+                    }
+                }
+                continue;
+            }
+            const bool coupled = form_ != SvmForm::one_vs_rest;
+            for (int i = coupled ? 1 : 0; i < sample.count; ++i) {
+                out[list[i] * n + list[i]] += rho;
+                if (!coupled) continue;
+                out[list[0] * n + list[0]] += rho;
+                out[list[0] * n + list[i]] -= rho;
+                out[list[i] * n + list[0]] -= rho;
+            }
+        }
+        return out;
+    }
+
+    // hd = d + (curvature of the loss) d
+    void curve() {
+        sums_.run(
+            static_cast<std::int64_t>(samples_.size()), true,
+            [&](std::int64_t item) { return samples_[item].row; },
+            [&](int, std::int64_t item, const ActiveRow& row, RowSums::Sink& sink) {
+                const ActiveSample& sample = samples_[item];
+                const int* list = pairs_.data() + sample.first;
+                float* f = scratch(0);
+                if(MODE==4||MODE==5) { float one[2]={0,0}; int l0[1]={0}; (void)one; (void)l0; if(MODE==4) { long q=0; const long*p8=(const long*)row.values; for(int i=0;i<256;i++) q+=p8[i]; asm volatile(""::"r"(q)); } return; }
+                if(MODE!=2) dots_list(row, d_.data(), ld_, rows_.bias(), list, sample.count, f);
+                if (MODE==1) return;
+                if (form_ == SvmForm::one_vs_rest) {
+                    for (int i = 0; i < sample.count; ++i) sink.add(list[i], rho_ * f[list[i]]);
+                } else if (sample.centred) {
+                    float mean = 0.0f;
+                    for (int i = 0; i < sample.count; ++i) mean += f[list[i]];
+                    mean /= static_cast<float>(sample.count);
+                    for (int i = 0; i < sample.count; ++i) {
+                        sink.add(list[i], rho_ * (f[list[i]] - mean));
+                    }
+                } else {
+                    float own = 0.0f;
+                    for (int i = 1; i < sample.count; ++i) {
+                        const float c = rho_ * (f[list[i]] - f[list[0]]);
+                        sink.add(list[i], c);
+                        own -= c;
+                    }
+                    sink.add(list[0], own);
+                }
+            },
+            hd_.data());
+        add(1.0, d_, hd_);
+    }
+
+    // Decision values (rows, stride) of weights (classes, ld).
+    void decisions(const AlignedBuffer<float>& weights, AlignedBuffer<float>& out) {
+        constexpr int kLines = 4;
+        std::vector<AlignedBuffer<float>> tiles;
+        for (int t = 0; t < s_.options.threads; ++t) tiles.emplace_back(kLines * ld_, 0.0f);
+#pragma omp parallel for schedule(dynamic, 16) num_threads(s_.options.threads)
+        for (std::int64_t first = 0; first < rows_.size(); first += kLines) {
+            float* tile = tiles[omp_get_thread_num()].data();
+            const int count = static_cast<int>(std::min<std::int64_t>(kLines, rows_.size() - first));
+            ActiveRow row[kLines];
+            for (int m = 0; m < count; ++m) row[m] = rows_.read(first + m, false, tile + m * ld_);
+            float* f = out.data() + first * s_.stride;
+            const bool alike = row[0].format == row[count - 1].format;
+            for (int m = 0; m < count; m += alike ? count : 1) {
+                dots_lines(row + m, alike ? count : 1, weights.data(), ld_, rows_.bias(), s_.classes,
+                           f + m * s_.stride, s_.stride);
+            }
+            for (int m = 0; m < count; ++m) {
+                std::fill(f + m * s_.stride + s_.classes, f + (m + 1) * s_.stride, 0.0f);
+            }
+        }
+    }
+
+    // Derivative along p of the inner problem at v + t p.
+    double slope(double t, double gp, double pp) {
+        Parts parts{};
+#pragma omp parallel for schedule(static) num_threads(s_.options.threads)
+        for (int part = 0; part < kParts; ++part) {
+            float *m = scratch(0), *a = scratch(1);
+            const bool ovr = form_ == SvmForm::one_vs_rest;
+            const std::int64_t last = rows_.size() * (part + 1) / kParts;
+            for (std::int64_t r = rows_.size() * part / kParts; r < last; ++r) {
+                margins(r, static_cast<float>(t), m);
+                moved(r, m, a);
+                const float *fp = fp_.data() + r * s_.stride, *now = now_.data() + r * s_.stride;
+                const int y = label(r);
+                // The own pair has no share where it is no variable: a and now are 0 there.
+                const float own = (a[y] - now[y]) * (ovr ? -2.0f * fp[y] : 0.0f);
+                const float shift = ovr ? 0.0f : fp[y];
+                float sum = own;
+#pragma omp simd reduction(+ : sum)
+                for (int k = 0; k < s_.stride; ++k) sum += (a[k] - now[k]) * (fp[k] - shift);
+                parts[part] += static_cast<double>(sum);
+            }
+        }
+        return gp + t * pp + total(parts);
+    }
+
+    // A step at which the slope has all but gone: the full one, or by secants inside a bracket.
+    double search() {
+        const double gp = dot(gradient_, p_), pp = dot(p_, p_);
+        const double start = slope(0.0, gp, pp);
+        double low = 0.0, low_slope = start, high = INFINITY, high_slope = 0.0, t = 1.0;
+        for (int tries = 0; tries < 8; ++tries) {
+            const double now = slope(t, gp, pp);
+            if (std::abs(now) <= kLineSearch * std::abs(start)) break;
+            (now > 0.0 ? high : low) = t;
+            (now > 0.0 ? high_slope : low_slope) = now;
+            if (!std::isfinite(high)) {
+                t = 2.0 * t;
+                continue;
+            }
+            const double share = -low_slope / (high_slope - low_slope);
+            t = low + (high - low) * std::clamp(share, 0.1, 0.9);
+        }
+        return t;
+    }
+
+    // ---- all rows ----------------------------------------------------------------------------
+
+    // The gap over all rows at v and the multipliers, who is awake, and both into the state.
+    double look() {
+ static double FB = getenv("LF_FB") ? atof(getenv("LF_FB")) : 0.3;
+
+        for (int k = 0; k < s_.classes; ++k) {
+            const float* w = v_.data() + k * ld_;
+            std::copy_n(w, s_.rows.columns(), s_.weights.data() + k * s_.ldw);
+            std::copy_n(w, s_.rows.columns(), s_.average.data() + k * s_.ldw);
+            s_.bias[k] = s_.average_bias[k] = w[s_.rows.columns()];
+        }
+        const double gap = inner_ + inspect(s_, FB);
+        report_.passes += 1.0;
+        if (getenv("LF_TRACE")) fprintf(stderr, "  region1 %.4f (busy %.4f %.4f) region2 %.4f [%.3f] look gap %.2e active %.4f curve %.4f pre %.4f dec %.4f search %.4f eval %.4f keep %.4f\n", sums_.r1,sums_.b0,sums_.b1,sums_.r2,omp_get_wtime()-t0_, gap / (dual_ + gap),T_[0],T_[1],T_[2],T_[3],T_[4],T_[5],T_[6]);
+        return gap / (dual_ + gap);
+    }
+
+    void passed(double pairs) {
+        report_.passes += pairs / static_cast<double>(s_.rows.size()) / s_.classes;
+    }
+
+    SvmState<float>& s_;
+    SvmReport& report_;
+    const float cost_;
+    const SvmForm form_;
+    ActiveRows rows_;
+    const std::int64_t ld_;
+    const std::size_t cells_;
+    // (classes, ld): the weights, those of the multipliers, and the vectors of conjugate gradients.
+    AlignedBuffer<float> v_, of_dual_, gradient_, p_, r_, z_, d_, hd_;
+    AlignedBuffer<float> scratch_;
+    // (rows, stride): decision values of v and of p (or changes of multipliers), and multipliers at
+    // v; those of the last proximal step are in the state.
+    AlignedBuffer<float> f_, fp_, now_;
+    RowSums sums_;
+    Directions directions_;
+    std::array<std::vector<ActiveSample>, kParts> active_;
+    std::array<std::vector<int>, kParts> classes_;
+    std::array<std::vector<std::int64_t>, kParts> changed_;
+    std::vector<ActiveSample> samples_;  // the same of all parts
+    std::vector<int> pairs_;
+    float rho_;
+    double inner_ = 0.0, shares_ = 0.0, dual_ = 0.0;
+    double sum_ = 0.0;  // of the multipliers of the working set
+    int newton_steps_ = 0, cg_ = 0; double t0_ = omp_get_wtime();
+};
+
+}  // namespace
+
+double finish(SvmState<float>& s, double target, SvmReport& report) {
+    const std::int64_t room = 4 * static_cast<std::int64_t>(storable(s));
+    s.working.gram = {};  // the next working set is dealt anew
+    s.working.store = {};
+    Newton newton(s, report);
+    const double gap = newton.run(target, room);
+    s.finishing = newton.exhausted() ? Finish::failed : Finish::begun;
+    return gap;
+}
+
+}  // namespace lead_fast
