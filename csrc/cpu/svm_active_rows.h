@@ -62,8 +62,8 @@ class ActiveRows {
         return {ActiveRow::whole, line, 1.0f};
     }
 
-    // Asks for row r ahead of its use: the rows of a list lie too far apart for the processor to see
-    // what comes next.
+    // Asks for row r ahead of its use: the rows of a list lie too far apart for the processor to
+    // see what comes next.
     void prefetch(std::int64_t r, bool coarse) const {
         if (r >= static_cast<std::int64_t>(unit_.size())) {
             for (int chunk = 0; chunk < x_.chunks(); ++chunk) x_.prefetch(rows_[r], chunk);
@@ -86,7 +86,7 @@ class ActiveRows {
     const std::int64_t ld_;
     std::vector<std::int64_t> rows_;
     AlignedBuffer<std::int8_t> packed_;  // (rows kept, 2, ld)
-public: std::vector<float> unit_;            // (rows kept)
+    std::vector<float> unit_;            // (rows kept)
 };
 
 // Calls body with the kernels of the row's format and a pointer type.
@@ -175,10 +175,8 @@ class RowSums {
     void run(std::int64_t count, bool coarse, Index index, Coefficients coefficients,
              float* total) {
         const std::int64_t ld = rows_.ld(), cells = vectors_ * ld;
-        double t0 = omp_get_wtime(); double busy[2]={0,0};
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
         for (int part = 0; part < kParts; ++part) {
-            struct TT { double&b; double s=omp_get_wtime(); ~TT(){b+=omp_get_wtime()-s;} } tt{busy[omp_get_thread_num()]};
             Sink& sink = work_[omp_get_thread_num()];
             float* sum = sums_.data() + part * cells;
             std::fill_n(sum, cells, 0.0f);
@@ -202,7 +200,6 @@ class RowSums {
                 sink.bias_[k] = 0.0f;
             }
         }
-        double t1 = omp_get_wtime(); if (coarse) { r1 += t1-t0; b0+=busy[0]; b1+=busy[1]; }
 #pragma omp parallel for schedule(static) num_threads(threads_)
         for (int k = 0; k < vectors_; ++k) {
             float* to = total + k * ld;
@@ -212,9 +209,7 @@ class RowSums {
                 for (std::int64_t j = 0; j < ld; ++j) to[j] += from[j];
             }
         }
-        if (coarse) r2 += omp_get_wtime()-t1;
     }
-    double r1=0,r2=0,b0=0,b1=0;
 
   private:
     void flush(Sink& sink, ActiveRow::Format format, int k, float* sum) const {

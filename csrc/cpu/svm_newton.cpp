@@ -19,7 +19,6 @@
 #include <omp.h>
 
 #include <array>
-#include <cstdio>
 #include <numeric>
 #include <tuple>
 
@@ -68,7 +67,6 @@ struct ActiveSample {
     bool centred;      // cs at its bound: the multipliers' sum does not change
 };
 
-static int MODE=0;
 class Newton {
   public:
     Newton(SvmState<float>& s, SvmReport& report)
@@ -125,8 +123,8 @@ class Newton {
         for (std::int64_t i = 0; i < s_.rows.size(); ++i) {
             if (s_.awake[i] == 0) continue;
             const float* a = s_.alpha.data() + i * s_.stride;
-            const bool free = std::any_of(a, a + s_.classes,
-                                          [&](float x) { return x > 0.0f && x < cost_; });
+            const bool free =
+                std::any_of(a, a + s_.classes, [&](float x) { return x > 0.0f && x < cost_; });
             (free ? rows : others).push_back(i);
         }
         const std::int64_t free = static_cast<std::int64_t>(rows.size());
@@ -158,16 +156,15 @@ class Newton {
     bool solve(double within) {
         int steps = 0;
         for (;;) {
-            {Tm tm{T_[5]}; evaluate();}
+            evaluate();
             const double gap = inner_ + shares_;
-            if (getenv("LF_TRACE")) fprintf(stderr, "  [%.3f] rho %.2f newton %d cg %d rows %ld active %zu pairs %zu gap %.2e inner %.1f shares %.1f D %.1f\n", omp_get_wtime()-t0_, rho_, newton_steps_, cg_, (long)rows_.size(), samples_.size(), pairs_.size(), gap/(dual_+gap), inner_, shares_, dual_);
             if (gap <= within * (dual_ + gap)) break;
             if (exhausted()) break;
             if (steps > 0 && inner_ <= kBalance * shares_) {
-                {Tm tm{T_[6]}; keep_multipliers();}
+                keep_multipliers();
                 s_.step = rho_ *= static_cast<float>(kStepGrowth);
                 steps = 0;
-                {Tm tm{T_[5]}; evaluate();}
+                evaluate();
             }
             if (s_.options.interrupt()) throw Interrupted{};
             step();
@@ -349,10 +346,8 @@ class Newton {
 
     // ---- one step of Newton's method ---------------------------------------------------------
 
-    double T_[10]={0}; struct Tm{double&t;double s=omp_get_wtime();~Tm(){t+=omp_get_wtime()-s;}};
     void step() {
-        {Tm tm{T_[0]}; join_active();}
-        if (getenv("LF_BENCH") && newton_steps_ == 8) { auto all=samples_; d_.fill(0.01f); for (int rep=0;rep<6;++rep){ MODE=rep; if(rep==3){ samples_.clear(); for(auto&x:all) if(rows_.packed(x.row)) samples_.push_back(x);}  double t=omp_get_wtime(); for(int q=0;q<40;++q) curve(); fprintf(stderr,"bench curve %d %.3f ms packed %zu of %ld, beyond %ld\n",MODE,(omp_get_wtime()-t)*25, rows_.unit_.size(), (long)rows_.size(), (long)std::count_if(samples_.begin(),samples_.end(),[&](auto&x){return x.row>=(long)rows_.unit_.size();})); } samples_=all; MODE=0; }
+        join_active();
         Preconditioner precondition(directions_, between_classes(), s_.classes,
                                     form_ == SvmForm::one_vs_rest);
         for (std::size_t j = 0; j < cells_; ++j) {
@@ -365,22 +360,21 @@ class Newton {
         double rz = dot(r_, z_);
         const double goal = kResidual * kResidual * rz;
         for (int i = 0; i < kMostGradientSteps && rz > 0.0; ++i) {
-            {Tm tm{T_[1]}; curve();}
+            curve();
             const double step = rz / dot(d_, hd_);
             add(step, d_, p_);
             add(-step, hd_, r_);
-            {Tm tm{T_[2]}; precondition.apply(r_.data(), z_.data());}
+            precondition.apply(r_.data(), z_.data());
             const double before = rz;
             rz = dot(r_, z_);
             passed(static_cast<double>(pairs_.size()));
-            ++cg_;
             if (rz <= goal) break;
             const float keep = static_cast<float>(rz / before);
             for (std::size_t j = 0; j < cells_; ++j) d_[j] = z_[j] + keep * d_[j];
         }
-        {Tm tm{T_[3]}; decisions(p_, fp_);}
+        decisions(p_, fp_);
         passed(static_cast<double>(rows_.size()) * s_.classes * 0.5);
-        double t; {Tm tm{T_[4]}; t = search();}
+        const double t = search();
         add(t, p_, v_);
         const float ahead = static_cast<float>(t);
 #pragma omp parallel for schedule(static) num_threads(s_.options.threads)
@@ -449,9 +443,7 @@ class Newton {
                 const ActiveSample& sample = samples_[item];
                 const int* list = pairs_.data() + sample.first;
                 float* f = scratch(0);
-                if(MODE==4||MODE==5) { float one[2]={0,0}; int l0[1]={0}; (void)one; (void)l0; if(MODE==4) { long q=0; const long*p8=(const long*)row.values; for(int i=0;i<256;i++) q+=p8[i]; asm volatile(""::"r"(q)); } return; }
-                if(MODE!=2) dots_list(row, d_.data(), ld_, rows_.bias(), list, sample.count, f);
-                if (MODE==1) return;
+                dots_list(row, d_.data(), ld_, rows_.bias(), list, sample.count, f);
                 if (form_ == SvmForm::one_vs_rest) {
                     for (int i = 0; i < sample.count; ++i) sink.add(list[i], rho_ * f[list[i]]);
                 } else if (sample.centred) {
@@ -483,14 +475,15 @@ class Newton {
 #pragma omp parallel for schedule(dynamic, 16) num_threads(s_.options.threads)
         for (std::int64_t first = 0; first < rows_.size(); first += kLines) {
             float* tile = tiles[omp_get_thread_num()].data();
-            const int count = static_cast<int>(std::min<std::int64_t>(kLines, rows_.size() - first));
+            const int count =
+                static_cast<int>(std::min<std::int64_t>(kLines, rows_.size() - first));
             ActiveRow row[kLines];
             for (int m = 0; m < count; ++m) row[m] = rows_.read(first + m, false, tile + m * ld_);
             float* f = out.data() + first * s_.stride;
             const bool alike = row[0].format == row[count - 1].format;
             for (int m = 0; m < count; m += alike ? count : 1) {
-                dots_lines(row + m, alike ? count : 1, weights.data(), ld_, rows_.bias(), s_.classes,
-                           f + m * s_.stride, s_.stride);
+                dots_lines(row + m, alike ? count : 1, weights.data(), ld_, rows_.bias(),
+                           s_.classes, f + m * s_.stride, s_.stride);
             }
             for (int m = 0; m < count; ++m) {
                 std::fill(f + m * s_.stride + s_.classes, f + (m + 1) * s_.stride, 0.0f);
@@ -547,17 +540,14 @@ class Newton {
 
     // The gap over all rows at v and the multipliers, who is awake, and both into the state.
     double look() {
- static double FB = getenv("LF_FB") ? atof(getenv("LF_FB")) : 0.3;
-
         for (int k = 0; k < s_.classes; ++k) {
             const float* w = v_.data() + k * ld_;
             std::copy_n(w, s_.rows.columns(), s_.weights.data() + k * s_.ldw);
             std::copy_n(w, s_.rows.columns(), s_.average.data() + k * s_.ldw);
             s_.bias[k] = s_.average_bias[k] = w[s_.rows.columns()];
         }
-        const double gap = inner_ + inspect(s_, FB);
+        const double gap = inner_ + inspect(s_, kFreezeAbove);
         report_.passes += 1.0;
-        if (getenv("LF_TRACE")) fprintf(stderr, "  region1 %.4f (busy %.4f %.4f) region2 %.4f [%.3f] look gap %.2e active %.4f curve %.4f pre %.4f dec %.4f search %.4f eval %.4f keep %.4f\n", sums_.r1,sums_.b0,sums_.b1,sums_.r2,omp_get_wtime()-t0_, gap / (dual_ + gap),T_[0],T_[1],T_[2],T_[3],T_[4],T_[5],T_[6]);
         return gap / (dual_ + gap);
     }
 
@@ -588,7 +578,7 @@ class Newton {
     float rho_;
     double inner_ = 0.0, shares_ = 0.0, dual_ = 0.0;
     double sum_ = 0.0;  // of the multipliers of the working set
-    int newton_steps_ = 0, cg_ = 0; double t0_ = omp_get_wtime();
+    int newton_steps_ = 0;
 };
 
 }  // namespace

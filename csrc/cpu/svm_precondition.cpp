@@ -106,8 +106,8 @@ Directions leading_directions(const ActiveRows& rows, const std::vector<std::int
     out.basis = std::move(image);
     const double seen = std::accumulate(out.moment.begin(), out.moment.end(), 0.0);
     const double size = std::accumulate(whole.begin(), whole.end(), 0.0);
-    out.rest = std::max(0.0, size / static_cast<double>(count) - seen) /
-               static_cast<double>(ld - rank);
+    out.rest =
+        std::max(0.0, size / static_cast<double>(count) - seen) / static_cast<double>(ld - rank);
     return out;
 }
 

@@ -37,9 +37,9 @@ class Preconditioner {
   private:
     const Directions& directions_;
     const int classes_;
-    std::vector<double> turn_;              // (mode, class) or empty
-    std::vector<float> outside_, inside_;   // (mode), (mode, rank)
-    AlignedBuffer<float> turned_, seen_;    // (mode, ld), (mode, rank)
+    std::vector<double> turn_;             // (mode, class) or empty
+    std::vector<float> outside_, inside_;  // (mode), (mode, rank)
+    AlignedBuffer<float> turned_, seen_;   // (mode, ld), (mode, rank)
 };
 
 }  // namespace lead_fast

@@ -503,6 +503,9 @@ double relative_gap(const SvmState<T>& s, double gap) {
 // Newton's method takes over below this gap, and works down to this one.
 constexpr double kFinishBelow = 0.06;
 constexpr double kFinestFinish = 1e-4;
+// Before it takes over, a pair is only frozen further from its bound: a row that is missing in the
+// working set costs another round, one too many costs little.
+constexpr double kFreezeForFinish = 1.0;
 
 bool worth_finishing(const SvmState<float>& s, double gap, double target) {
     return s.options.hinge == 1 && s.finishing != Finish::failed && gap <= kFinishBelow &&
@@ -526,8 +529,8 @@ double sweep(SvmState<T>& s, double target, SvmReport& report) {
         if (stop == Stop::compact && !s.working.everyone) continue;
         if (!s.working.everyone && stop == Stop::look) {
             const double before = gap;
-            static double FA = getenv("LF_FA") ? atof(getenv("LF_FA")) : 0.3;
-            gap = relative_gap(s, inspect(s, before < 0.06 ? FA : kFreezeAbove));
+            gap = relative_gap(
+                s, inspect(s, before <= kFinishBelow ? kFreezeForFinish : kFreezeAbove));
             report.passes += 1.0;
             s.hidden_gap = std::clamp(gap / before, 1.0, 3.0);
             if (worth_finishing(s, gap, target)) return finish(s, target, report);
