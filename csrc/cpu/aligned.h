@@ -17,7 +17,7 @@ class AlignedBuffer {
   public:
     AlignedBuffer() = default;
     explicit AlignedBuffer(std::size_t size) : size_(size) {
-        const std::size_t alignment = size * sizeof(T) < 4 * kHugePage ? 64 : kHugePage;
+        const std::size_t alignment = size * sizeof(T) < 16 * kHugePage ? 64 : kHugePage;
         const std::size_t bytes = (size * sizeof(T) + alignment - 1) / alignment * alignment;
         if (bytes == 0) return;
         data_ = static_cast<T*>(std::aligned_alloc(alignment, bytes));

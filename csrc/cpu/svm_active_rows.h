@@ -29,33 +29,41 @@ class ActiveRows {
     std::int64_t bias() const { return x_.columns(); }
     std::int64_t operator[](std::int64_t r) const { return rows_[r]; }
 
-    // Replaces the rows; the first of them are packed, in at most `room` bytes.
+    // Replaces the rows. In at most `room` bytes, as many as possible are packed coarsely, and of
+    // these as many as possible finely; the first come first.
     void take(std::vector<std::int64_t> rows, std::int64_t room, int threads) {
         rows_ = std::move(rows);
         const bool packs = kernels().pack_row != nullptr;
-        const std::int64_t kept = packs ? std::clamp<std::int64_t>(room / (2 * ld_), 0, size()) : 0;
-        if (2 * kept * ld_ > static_cast<std::int64_t>(packed_.size())) {
+        coarse_ = packs ? std::clamp<std::int64_t>(room / ld_, 0, size()) : 0;
+        fine_ = packs ? std::clamp<std::int64_t>(room / ld_ - coarse_, 0, coarse_) : 0;
+        if ((coarse_ + fine_) * ld_ > static_cast<std::int64_t>(packed_.size())) {
             packed_ = {};  // before the new one is asked for
-            packed_ = AlignedBuffer<std::int8_t>(2 * kept * ld_);
+            packed_ = AlignedBuffer<std::int8_t>((coarse_ + fine_) * ld_);
         }
-        unit_.resize(kept);
+        unit_.resize(coarse_);
         std::vector<AlignedBuffer<float>> lines;
-        for (int t = 0; t < threads; ++t) lines.emplace_back(ld_, 0.0f);
+        std::vector<AlignedBuffer<std::int8_t>> parts;
+        for (int t = 0; t < threads; ++t) {
+            lines.emplace_back(ld_, 0.0f);
+            parts.emplace_back(2 * ld_);
+        }
 #pragma omp parallel for schedule(dynamic, 16) num_threads(threads)
-        for (std::int64_t r = 0; r < kept; ++r) {
+        for (std::int64_t r = 0; r < coarse_; ++r) {
             float* line = lines[omp_get_thread_num()].data();
+            std::int8_t* both = parts[omp_get_thread_num()].data();
             map(r, line);
-            unit_[r] = kernels().pack_row(line, ld_, packed_.data() + 2 * r * ld_);
+            unit_[r] = kernels().pack_row(line, ld_, both);
+            std::copy_n(both, r < fine_ ? 2 * ld_ : ld_, packed_.data() + place(r));
         }
     }
 
-    bool packed(std::int64_t r) const { return r < static_cast<std::int64_t>(unit_.size()); }
+    bool packed(std::int64_t r, bool coarse) const { return r < (coarse ? coarse_ : fine_); }
 
     // Row r; line (ld) has room for one that is not packed. Coarse rows are for directions, not for
     // values.
     ActiveRow read(std::int64_t r, bool coarse, float* line) const {
-        if (r < static_cast<std::int64_t>(unit_.size())) {
-            return {coarse ? ActiveRow::coarse : ActiveRow::fine, packed_.data() + 2 * r * ld_,
+        if (packed(r, coarse)) {
+            return {coarse ? ActiveRow::coarse : ActiveRow::fine, packed_.data() + place(r),
                     unit_[r]};
         }
         map(r, line);
@@ -65,17 +73,18 @@ class ActiveRows {
     // Asks for row r ahead of its use: the rows of a list lie too far apart for the processor to
     // see what comes next.
     void prefetch(std::int64_t r, bool coarse) const {
-        if (r >= static_cast<std::int64_t>(unit_.size())) {
+        if (!packed(r, coarse)) {
             for (int chunk = 0; chunk < x_.chunks(); ++chunk) x_.prefetch(rows_[r], chunk);
             return;
         }
-        const std::int8_t* p = packed_.data() + 2 * r * ld_;
+        const std::int8_t* p = packed_.data() + place(r);
         for (std::int64_t at = 0; at < (coarse ? ld_ : 2 * ld_); at += 64) {
             __builtin_prefetch(p + at, 0, 2);
         }
     }
 
   private:
+    std::int64_t place(std::int64_t r) const { return (r + std::min(r, fine_)) * ld_; }
     void map(std::int64_t r, float* line) const {
         for (int chunk = 0; chunk < x_.chunks(); ++chunk) {
             x_.read(rows_[r], chunk, line + x_.begin(chunk));
@@ -85,8 +94,9 @@ class ActiveRows {
     const MappedRows& x_;
     const std::int64_t ld_;
     std::vector<std::int64_t> rows_;
-    AlignedBuffer<std::int8_t> packed_;  // (rows kept, 2, ld)
-    std::vector<float> unit_;            // (rows kept)
+    std::int64_t coarse_ = 0, fine_ = 0;  // rows packed, and so many of them with both halves
+    AlignedBuffer<std::int8_t> packed_;   // (fine, 2, ld), (coarse - fine, ld)
+    std::vector<float> unit_;             // (coarse)
 };
 
 // Calls body with the kernels of the row's format and a pointer type.
@@ -130,7 +140,7 @@ inline void dots_lines(const ActiveRow* row, int rows, const float* w, std::int6
 // number of threads.
 class RowSums {
   public:
-    static constexpr int kParts = 16;
+    static constexpr int kParts = 16;  // unless fewer are asked for
     static constexpr int kBlock = 32;  // rows that are added at once
     static constexpr int kAhead = 8;   // rows between asking for one and its use
 
@@ -161,11 +171,12 @@ class RowSums {
         ActiveRow row_{};
     };
 
-    RowSums(const ActiveRows& rows, int vectors, int threads)
+    RowSums(const ActiveRows& rows, int vectors, int threads, int parts = kParts)
         : rows_(rows),
           vectors_(vectors),
-          threads_(std::min(threads, kParts)),
-          sums_(static_cast<std::size_t>(kParts) * vectors * rows.ld()) {
+          parts_(parts),
+          threads_(std::min(threads, parts)),
+          sums_(static_cast<std::size_t>(parts) * vectors * rows.ld()) {
         for (int t = 0; t < threads_; ++t) work_.emplace_back(rows, vectors);
     }
 
@@ -176,12 +187,12 @@ class RowSums {
              float* total) {
         const std::int64_t ld = rows_.ld(), cells = vectors_ * ld;
 #pragma omp parallel for schedule(dynamic, 1) num_threads(threads_)
-        for (int part = 0; part < kParts; ++part) {
+        for (int part = 0; part < parts_; ++part) {
             Sink& sink = work_[omp_get_thread_num()];
             float* sum = sums_.data() + part * cells;
             std::fill_n(sum, cells, 0.0f);
-            const std::int64_t last = count * (part + 1) / kParts;
-            for (std::int64_t item = count * part / kParts; item < last;) {
+            const std::int64_t last = count * (part + 1) / parts_;
+            for (std::int64_t item = count * part / parts_; item < last;) {
                 ActiveRow::Format format{};
                 for (int m = 0; m < kBlock && item < last; ++m, ++item) {
                     float* line = sink.tile_.data() + m * ld;
@@ -204,7 +215,7 @@ class RowSums {
         for (int k = 0; k < vectors_; ++k) {
             float* to = total + k * ld;
             std::copy_n(sums_.data() + k * ld, ld, to);
-            for (int part = 1; part < kParts; ++part) {
+            for (int part = 1; part < parts_; ++part) {
                 const float* from = sums_.data() + part * cells + k * ld;
                 for (std::int64_t j = 0; j < ld; ++j) to[j] += from[j];
             }
@@ -227,7 +238,7 @@ class RowSums {
     }
 
     const ActiveRows& rows_;
-    const int vectors_, threads_;
+    const int vectors_, parts_, threads_;
     AlignedBuffer<float> sums_;  // (part, vector, ld)
     std::vector<Sink> work_;
 };

@@ -1,4 +1,5 @@
-// The last stretch of the plain hinge: an augmented Lagrangian with a semismooth Newton method.
+// The last stretch of Weston-Watkins with the plain hinge: an augmented Lagrangian with a
+// semismooth Newton method.
 //
 // Close to the optimum, coordinate descent has a dual objective ten times nearer to it than its
 // primal one: the margins of the free pairs, all of which should be exactly 1, are disturbed by
@@ -13,8 +14,8 @@
 //   P(v) - D(a') = 1/2 |v - v_a'|^2 + sum_i (C loss_i - <a'_i, m_i>),
 //
 // whose first part is left by the inner problem, and whose second part the multipliers have yet to
-// move. Rows outside the working set stand at bounds that they are taken to keep; a look at all
-// rows at the end says whether they do.
+// move. Rows outside the working set stand at bounds that they are taken to keep; the certificate
+// says whether they do.
 
 #include <omp.h>
 
@@ -30,14 +31,17 @@ namespace {
 
 constexpr int kParts = RowSums::kParts;
 constexpr double kFirstStep = 1.0;   // rho, in units of the cost
-constexpr double kStepGrowth = 2.0;  // of rho from one proximal step to the next
-constexpr double kResidual = 0.4;    // to which conjugate gradients reduce the residual
+constexpr double kStepGrowth = 1.5;  // of rho from one proximal step to the next
+constexpr double kBeyond = 1.5;      // how far the next proximal step starts along the last one
+constexpr double kResidual = 0.3;    // to which conjugate gradients reduce the residual
 constexpr double kBalance = 1.0;     // of the two parts of the gap, for an inner problem to end
 constexpr int kMostGradientSteps = 60;
 constexpr int kMostNewtonSteps = 60;
 constexpr double kLineSearch = 0.1;  // of the slope at 0 that may be left
-// Of the wanted gap: what the working set alone may have, what all rows together may have.
-constexpr double kWithinSet = 0.8, kWithinAll = 0.97;
+constexpr double kWithinSet = 0.8;   // of the wanted gap, what the working set alone may have
+// Decision values are moved on by products with coarse rows, and are taken anew once, when the gap
+// is so many times the wanted one.
+constexpr double kRefreshBelow = 3.0;
 
 using Parts = std::array<double, kParts>;
 
@@ -63,9 +67,22 @@ void add(double factor, const AlignedBuffer<float>& x, AlignedBuffer<float>& y) 
 // The pairs of one sample with curvature, in a list of classes.
 struct ActiveSample {
     std::int64_t row;  // in the working set
-    int first, count;  // places in the list of classes
-    bool centred;      // cs at its bound: the multipliers' sum does not change
+    int first, count;  // places in the list of classes, the own class first
 };
+
+// Bytes of the arrays of so many rows.
+std::int64_t row_arrays(const SvmState<float>& s, std::int64_t rows) {
+    return 3 * rows * s.stride * static_cast<std::int64_t>(sizeof(float));
+}
+
+// Bytes for packed rows beside all that Newton's method needs, which is there instead of blocks.
+std::int64_t room_for_rows(const SvmState<float>& s, std::int64_t rows) {
+    constexpr std::int64_t kVectors = 8 + kParts;
+    const std::int64_t ld = padded(s.rows.columns() + 1);
+    const std::int64_t numbers = kVectors * s.classes * ld + directions_size(ld);
+    return static_cast<std::int64_t>(memory_left(s)) - row_arrays(s, rows) -
+           numbers * static_cast<std::int64_t>(sizeof(float));
+}
 
 class Newton {
   public:
@@ -73,7 +90,6 @@ class Newton {
         : s_(s),
           report_(report),
           cost_(static_cast<float>(s.options.cost)),
-          form_(s.options.form),
           rows_(s.rows),
           ld_(rows_.ld()),
           cells_(static_cast<std::size_t>(s.classes) * ld_),
@@ -100,16 +116,15 @@ class Newton {
         copy(s.weights, s.bias, of_dual_);
     }
 
-    // The estimated relative gap over all rows; see finish.
-    double run(double target, std::int64_t room) {
-        double within = kWithinSet * target;
-        for (;;) {
-            take_rows(room);
-            const bool solved = solve(within);
-            const double gap = look();
-            if (gap <= kWithinAll * target || !solved) return gap;
-            within *= 0.6;
-        }
+    // The relative gap over the working set.
+    double run(double target, bool again) {
+        if (again) look();  // what was outside of the working set is not as good as was thought
+        take_rows();
+        solve(kWithinSet * target);
+        keep_weights();
+        if (exhausted()) look();
+        const double gap = inner_ + shares_;
+        return gap / (dual_ + gap);
     }
 
     bool exhausted() const {
@@ -118,7 +133,7 @@ class Newton {
 
   private:
     // The rows that are awake, those with a free multiplier first.
-    void take_rows(std::int64_t room) {
+    void take_rows() {
         std::vector<std::int64_t> rows, others;
         for (std::int64_t i = 0; i < s_.rows.size(); ++i) {
             if (s_.awake[i] == 0) continue;
@@ -136,14 +151,16 @@ class Newton {
         f_ = AlignedBuffer<float>(cells);
         fp_ = AlignedBuffer<float>(cells);
         now_ = AlignedBuffer<float>(cells);
-        rows_.take(std::move(rows), room - 12 * cells, s_.options.threads);
+        const std::int64_t room = room_for_rows(s_, static_cast<std::int64_t>(rows.size()));
+        rows_.take(std::move(rows), room, s_.options.threads);
+        reserve();
         sum_ = 0.0;
         for (std::int64_t r = 0; r < rows_.size(); ++r) {
             const float* a = alpha(r);
             std::copy_n(a, s_.stride, now_.data() + r * s_.stride);
             sum_ = std::accumulate(a, a + s_.classes, sum_);
         }
-        decisions(v_, f_);
+        decisions(v_, false, f_);
         if (directions_.ld == 0) {
             std::vector<std::int64_t> list(free);
             std::iota(list.begin(), list.end(), std::int64_t{0});
@@ -152,16 +169,31 @@ class Newton {
         }
     }
 
-    // Until the gap over the working set is at most `within`; false at a limit.
-    bool solve(double within) {
+    // Nothing may throw among threads: these lists grow there.
+    void reserve() {
+        const std::size_t rows = static_cast<std::size_t>(rows_.size() / kParts + 1);
+        for (int part = 0; part < kParts; ++part) {
+            changed_[part].reserve(rows);
+            active_[part].reserve(rows);
+            classes_[part].reserve(rows * s_.classes);
+        }
+    }
+
+    // Until the gap over the working set is at most `within`, or a limit.
+    void solve(double within) {
+        bool refreshed = false;
         int steps = 0;
         for (;;) {
             evaluate();
             const double gap = inner_ + shares_;
-            if (gap <= within * (dual_ + gap)) break;
-            if (exhausted()) break;
+            if (!refreshed && gap <= kRefreshBelow * within * (dual_ + gap)) {
+                refreshed = true;
+                decisions(v_, false, f_);
+                continue;
+            }
+            if (gap <= within * (dual_ + gap) || exhausted()) break;
             if (steps > 0 && inner_ <= kBalance * shares_) {
-                keep_multipliers();
+                go_beyond();
                 s_.step = rho_ *= static_cast<float>(kStepGrowth);
                 steps = 0;
                 evaluate();
@@ -170,9 +202,24 @@ class Newton {
             step();
             ++steps;
             ++newton_steps_;
+            ++report_.newton_steps;
         }
         keep_multipliers();
-        return !exhausted();
+    }
+
+    // Over-relaxation: the next proximal step starts beyond where the last one led.
+    void go_beyond() {
+        const float beyond = static_cast<float>(kBeyond);
+#pragma omp parallel for schedule(static) num_threads(s_.options.threads)
+        for (std::int64_t r = 0; r < rows_.size(); ++r) {
+            const float* now = now_.data() + r * s_.stride;
+            float* a = alpha(r);
+            for (int k = 0; k < s_.stride; ++k) {
+                const float x = a[k] + beyond * (now[k] - a[k]);
+                const float positive = x > 0.0f ? x : 0.0f;
+                a[k] = positive < cost_ ? positive : cost_;
+            }
+        }
     }
 
     // Two arrays (stride) of each thread.
@@ -184,8 +231,6 @@ class Newton {
 
     // ---- the loss ----------------------------------------------------------------------------
 
-    bool is_variable(int k, int y) const { return form_ == SvmForm::one_vs_rest || k != y; }
-
     // Margins (stride) at decision values f + t fp; -1 where there is none.
     void margins(std::int64_t r, float t, float* m) const {
         const float *f = f_.data() + r * s_.stride, *fp = fp_.data() + r * s_.stride;
@@ -195,48 +240,20 @@ class Newton {
         } else {
             for (int k = 0; k < stride; ++k) m[k] = f[k] + t * fp[k];
         }
-        const bool ovr = form_ == SvmForm::one_vs_rest;
-        const float own = ovr ? 1.0f - m[y] : -1.0f, shift = ovr ? 1.0f : 1.0f - m[y];
+        const float shift = 1.0f - m[y];
         for (int k = 0; k < stride; ++k) m[k] += shift;
-        m[y] = own;
+        m[y] = -1.0f;
         std::fill(m + s_.classes, m + stride, -1.0f);
     }
 
-    // Multipliers a' (stride) of a sample with margins m; 0 where there is no variable. For cs the
-    // threshold that was subtracted.
-    float moved(std::int64_t r, const float* m, float* a) {
-        const float* before = alpha(r);
-        const int stride = s_.stride;
-        const float high = form_ == SvmForm::crammer_singer ? INFINITY : cost_, rho = rho_;
-        for (int k = 0; k < stride; ++k) {
+    // Multipliers a' (stride) of a sample with margins m; 0 where there is no variable.
+    void moved(std::int64_t r, const float* m, float* a) {
+        const float *before = alpha(r), rho = rho_, cost = cost_;
+        for (int k = 0; k < s_.stride; ++k) {
             const float x = before[k] + rho * m[k];
             const float positive = x > 0.0f ? x : 0.0f;
-            a[k] = positive < high ? positive : high;
+            a[k] = positive < cost ? positive : cost;
         }
-        return form_ == SvmForm::crammer_singer ? project(a) : 0.0f;
-    }
-
-    // Onto the simplex sum a <= C, a >= 0, of which a >= 0 holds already.
-    float project(float* a) const {
-        double sum = 0.0, count = 0.0, threshold = 0.0;
-        for (int k = 0; k < s_.classes; ++k) sum += static_cast<double>(a[k]);
-        const double cost = static_cast<double>(cost_);
-        if (!(sum > cost)) return 0.0f;
-        for (;;) {  // Michelot: what falls under the threshold never comes back
-            double kept = 0.0, members = 0.0;
-            for (int k = 0; k < s_.classes; ++k) {
-                const double x = static_cast<double>(a[k]);
-                if (x <= threshold) continue;
-                kept += x;
-                members += 1.0;
-            }
-            if (members == count || members == 0.0) break;
-            count = members;
-            threshold = (kept - cost) / members;
-        }
-        const float t = static_cast<float>(threshold);
-        for (int k = 0; k < s_.classes; ++k) a[k] = std::max(a[k] - t, 0.0f);
-        return t;
     }
 
     // The multipliers at v, what they change in the weights, the gradient, both parts of the gap,
@@ -253,14 +270,13 @@ class Newton {
             for (std::int64_t r = rows_.size() * part / kParts; r < last; ++r) {
                 float *m = scratch(0), *a = scratch(1);
                 margins(r, 0.0f, m);
-                const float threshold = moved(r, m, a);
+                moved(r, m, a);
                 float *now = now_.data() + r * s_.stride, *change = fp_.data() + r * s_.stride;
-                float worst = 0.0f, loss = 0.0f, product = 0.0f, sum = 0.0f, most = 0.0f;
-#pragma omp simd reduction(+ : loss, product, sum) reduction(max : worst, most)
+                float loss = 0.0f, product = 0.0f, sum = 0.0f, most = 0.0f;
+#pragma omp simd reduction(+ : loss, product, sum) reduction(max : most)
                 for (int k = 0; k < s_.stride; ++k) {
                     const float positive = m[k] > 0.0f ? m[k] : 0.0f;
                     loss += positive;
-                    worst = positive > worst ? positive : worst;
                     product += m[k] * a[k];
                     sum += a[k];
                     change[k] = a[k] - now[k];
@@ -268,19 +284,17 @@ class Newton {
                     most = size > most ? size : most;
                     now[k] = a[k];
                 }
-                if (form_ == SvmForm::crammer_singer) loss = worst;
                 shares[part] += static_cast<double>(cost_ * loss - product);
                 sums[part] += static_cast<double>(sum);
-                find_active(part, r, a, threshold > 0.0f);
-                const bool same = most == 0.0f;
-                if (!same) changed.push_back(r);
+                find_active(part, r, a);
+                if (most > 0.0f) changed.push_back(r);
             }
         }
         std::vector<std::int64_t> changed;
         for (const auto& list : changed_) changed.insert(changed.end(), list.begin(), list.end());
         std::stable_sort(changed.begin(), changed.end(), [&](std::int64_t one, std::int64_t two) {
-            return std::pair(!rows_.packed(one), label(one)) <
-                   std::pair(!rows_.packed(two), label(two));
+            return std::pair(!rows_.packed(one, false), label(one)) <
+                   std::pair(!rows_.packed(two, false), label(two));
         });
         sums_.run(
             static_cast<std::int64_t>(changed.size()), false,
@@ -307,35 +321,23 @@ class Newton {
         float own = 0.0f;
         for (int k = 0; k < s_.classes; ++k) {
             if (a[k] == 0.0f) continue;
-            if (form_ == SvmForm::one_vs_rest) {
-                sink.add(k, k == y ? a[k] : -a[k]);
-                continue;
-            }
             own += a[k];
             sink.add(k, -a[k]);
         }
         if (own != 0.0f) sink.add(y, own);
     }
 
-    // Takes the pairs of a sample strictly between their bounds: the own class first where it takes
-    // part.
-    void find_active(int part, std::int64_t r, const float* a, bool centred) {
+    // Takes the pairs of a sample strictly between their bounds.
+    void find_active(int part, std::int64_t r, const float* a) {
         std::vector<int>& classes = classes_[part];
-        const int y = label(r);
-        const float high = form_ == SvmForm::crammer_singer ? INFINITY : cost_;
         const std::size_t first = classes.size();
-        if (form_ != SvmForm::one_vs_rest && !centred) classes.push_back(y);
-        const std::size_t own = classes.size();
+        classes.push_back(label(r));
         for (int k = 0; k < s_.classes; ++k) {
-            if (a[k] > 0.0f && a[k] < high && is_variable(k, y)) classes.push_back(k);
-        }
-        const std::size_t free = classes.size() - own;
-        if (free == 0 || (centred && free == 1)) {
-            classes.resize(first);
-            return;
+            if (a[k] > 0.0f && a[k] < cost_) classes.push_back(k);
         }
         const int count = static_cast<int>(classes.size() - first);
-        active_[part].push_back({r, static_cast<int>(first), count, centred});
+        if (count == 1) return classes.pop_back();
+        active_[part].push_back({r, static_cast<int>(first), count});
     }
 
     void keep_multipliers() {
@@ -348,8 +350,7 @@ class Newton {
 
     void step() {
         join_active();
-        Preconditioner precondition(directions_, between_classes(), s_.classes,
-                                    form_ == SvmForm::one_vs_rest);
+        Preconditioner precondition(directions_, between_classes(), s_.classes);
         for (std::size_t j = 0; j < cells_; ++j) {
             r_[j] = -gradient_[j];
             p_[j] = 0.0f;
@@ -372,7 +373,7 @@ class Newton {
             const float keep = static_cast<float>(rz / before);
             for (std::size_t j = 0; j < cells_; ++j) d_[j] = z_[j] + keep * d_[j];
         }
-        decisions(p_, fp_);
+        decisions(p_, true, fp_);
         passed(static_cast<double>(rows_.size()) * s_.classes * 0.5);
         const double t = search();
         add(t, p_, v_);
@@ -398,7 +399,7 @@ class Newton {
         }
         const auto key = [&](const ActiveSample& sample) {
             const int* list = pairs_.data() + sample.first;
-            return std::tuple(!rows_.packed(sample.row), list[0],
+            return std::tuple(!rows_.packed(sample.row, true), list[0],
                               list[std::min(1, sample.count - 1)]);
         };
         std::stable_sort(
@@ -413,19 +414,8 @@ class Newton {
         std::vector<double> out(static_cast<std::size_t>(n) * n, 0.0);
         for (const ActiveSample& sample : samples_) {
             const int* list = pairs_.data() + sample.first;
-            if (sample.centred) {
-                for (int i = 0; i < sample.count; ++i) {
-                    out[list[i] * n + list[i]] += rho;
-                    for (int j = 0; j < sample.count; ++j) {
-                        out[list[i] * n + list[j]] -= rho / sample.count;
-                    }
-                }
-                continue;
-            }
-            const bool coupled = form_ != SvmForm::one_vs_rest;
-            for (int i = coupled ? 1 : 0; i < sample.count; ++i) {
+            for (int i = 1; i < sample.count; ++i) {
                 out[list[i] * n + list[i]] += rho;
-                if (!coupled) continue;
                 out[list[0] * n + list[0]] += rho;
                 out[list[0] * n + list[i]] -= rho;
                 out[list[i] * n + list[0]] -= rho;
@@ -444,31 +434,20 @@ class Newton {
                 const int* list = pairs_.data() + sample.first;
                 float* f = scratch(0);
                 dots_list(row, d_.data(), ld_, rows_.bias(), list, sample.count, f);
-                if (form_ == SvmForm::one_vs_rest) {
-                    for (int i = 0; i < sample.count; ++i) sink.add(list[i], rho_ * f[list[i]]);
-                } else if (sample.centred) {
-                    float mean = 0.0f;
-                    for (int i = 0; i < sample.count; ++i) mean += f[list[i]];
-                    mean /= static_cast<float>(sample.count);
-                    for (int i = 0; i < sample.count; ++i) {
-                        sink.add(list[i], rho_ * (f[list[i]] - mean));
-                    }
-                } else {
-                    float own = 0.0f;
-                    for (int i = 1; i < sample.count; ++i) {
-                        const float c = rho_ * (f[list[i]] - f[list[0]]);
-                        sink.add(list[i], c);
-                        own -= c;
-                    }
-                    sink.add(list[0], own);
+                float own = 0.0f;
+                for (int i = 1; i < sample.count; ++i) {
+                    const float c = rho_ * (f[list[i]] - f[list[0]]);
+                    sink.add(list[i], c);
+                    own -= c;
                 }
+                sink.add(list[0], own);
             },
             hd_.data());
         add(1.0, d_, hd_);
     }
 
     // Decision values (rows, stride) of weights (classes, ld).
-    void decisions(const AlignedBuffer<float>& weights, AlignedBuffer<float>& out) {
+    void decisions(const AlignedBuffer<float>& weights, bool coarse, AlignedBuffer<float>& out) {
         constexpr int kLines = 4;
         std::vector<AlignedBuffer<float>> tiles;
         for (int t = 0; t < s_.options.threads; ++t) tiles.emplace_back(kLines * ld_, 0.0f);
@@ -478,7 +457,9 @@ class Newton {
             const int count =
                 static_cast<int>(std::min<std::int64_t>(kLines, rows_.size() - first));
             ActiveRow row[kLines];
-            for (int m = 0; m < count; ++m) row[m] = rows_.read(first + m, false, tile + m * ld_);
+            for (int m = 0; m < count; ++m)
+                row[m] = rows_.read(first + m, coarse && !rows_.packed(first + m, false),
+                                    tile + m * ld_);
             float* f = out.data() + first * s_.stride;
             const bool alike = row[0].format == row[count - 1].format;
             for (int m = 0; m < count; m += alike ? count : 1) {
@@ -497,19 +478,16 @@ class Newton {
 #pragma omp parallel for schedule(static) num_threads(s_.options.threads)
         for (int part = 0; part < kParts; ++part) {
             float *m = scratch(0), *a = scratch(1);
-            const bool ovr = form_ == SvmForm::one_vs_rest;
             const std::int64_t last = rows_.size() * (part + 1) / kParts;
             for (std::int64_t r = rows_.size() * part / kParts; r < last; ++r) {
                 margins(r, static_cast<float>(t), m);
                 moved(r, m, a);
                 const float *fp = fp_.data() + r * s_.stride, *now = now_.data() + r * s_.stride;
-                const int y = label(r);
-                // The own pair has no share where it is no variable: a and now are 0 there.
-                const float own = (a[y] - now[y]) * (ovr ? -2.0f * fp[y] : 0.0f);
-                const float shift = ovr ? 0.0f : fp[y];
-                float sum = own;
+                // The own class is no variable: a and now are 0 there.
+                const float own = fp[label(r)];
+                float sum = 0.0f;
 #pragma omp simd reduction(+ : sum)
-                for (int k = 0; k < s_.stride; ++k) sum += (a[k] - now[k]) * (fp[k] - shift);
+                for (int k = 0; k < s_.stride; ++k) sum += (a[k] - now[k]) * (fp[k] - own);
                 parts[part] += static_cast<double>(sum);
             }
         }
@@ -538,17 +516,21 @@ class Newton {
 
     // ---- all rows ----------------------------------------------------------------------------
 
-    // The gap over all rows at v and the multipliers, who is awake, and both into the state.
-    double look() {
+    // Who is awake at v and the multipliers.
+    void look() {
+        keep_weights();
+        inspect(s_, kFreezeAbove);
+        report_.passes += 1.0;
+    }
+
+    // The state's weights are v.
+    void keep_weights() {
         for (int k = 0; k < s_.classes; ++k) {
             const float* w = v_.data() + k * ld_;
             std::copy_n(w, s_.rows.columns(), s_.weights.data() + k * s_.ldw);
             std::copy_n(w, s_.rows.columns(), s_.average.data() + k * s_.ldw);
             s_.bias[k] = s_.average_bias[k] = w[s_.rows.columns()];
         }
-        const double gap = inner_ + inspect(s_, kFreezeAbove);
-        report_.passes += 1.0;
-        return gap / (dual_ + gap);
     }
 
     void passed(double pairs) {
@@ -558,7 +540,6 @@ class Newton {
     SvmState<float>& s_;
     SvmReport& report_;
     const float cost_;
-    const SvmForm form_;
     ActiveRows rows_;
     const std::int64_t ld_;
     const std::size_t cells_;
@@ -583,12 +564,17 @@ class Newton {
 
 }  // namespace
 
+bool finish_fits(const SvmState<float>& s) {
+    const auto awake = std::count_if(s.awake.begin(), s.awake.end(), [](int a) { return a > 0; });
+    // What does not depend on the number of rows is little where there is much to save.
+    return static_cast<double>(row_arrays(s, awake)) <= memory_left(s);
+}
+
 double finish(SvmState<float>& s, double target, SvmReport& report) {
-    const std::int64_t room = 4 * static_cast<std::int64_t>(storable(s));
     s.working.gram = {};  // the next working set is dealt anew
     s.working.store = {};
     Newton newton(s, report);
-    const double gap = newton.run(target, room);
+    const double gap = newton.run(target, s.finishing == Finish::begun);
     s.finishing = newton.exhausted() ? Finish::failed : Finish::begun;
     return gap;
 }

@@ -12,6 +12,7 @@ namespace {
 constexpr int kRank = 64;
 constexpr std::int64_t kSample = 2048;
 constexpr int kIterations = 2;
+constexpr int kParts = 8;  // of the sample: as few as keep some threads busy, for they take memory
 
 // Eigenvalues (n), ascending, and eigenvectors in the rows of the symmetric a (n, n).
 std::vector<double> eigen(std::vector<double>& a, int n) {
@@ -44,18 +45,22 @@ std::vector<double> products(const AlignedBuffer<float>& a, const AlignedBuffer<
 // out[i] = sum_j factor[i, j] a[j] for vectors (rank, ld).
 void combine(const std::vector<double>& factor, const AlignedBuffer<float>& a, int rank,
              std::int64_t ld, int threads, AlignedBuffer<float>& out) {
+    const std::vector<float> coefficient(factor.begin(), factor.end());
     std::vector<const float*> line(rank);
     for (int j = 0; j < rank; ++j) line[j] = a.data() + j * ld;
 #pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
     for (int i = 0; i < rank; ++i) {
-        std::vector<float> coefficient(factor.begin() + i * rank, factor.begin() + (i + 1) * rank);
         std::fill_n(out.data() + i * ld, ld, 0.0f);
-        kernels().f32.update_list(out.data() + i * ld, line.data(), coefficient.data(), rank,
-                                  static_cast<int>(ld));
+        kernels().f32.update_list(out.data() + i * ld, line.data(), coefficient.data() + i * rank,
+                                  rank, static_cast<int>(ld));
     }
 }
 
+int rank_of(std::int64_t ld) { return static_cast<int>(std::min<std::int64_t>(kRank, ld / 8)); }
+
 }  // namespace
+
+std::int64_t directions_size(std::int64_t ld) { return (kParts + 2) * rank_of(ld) * ld; }
 
 Directions leading_directions(const ActiveRows& rows, const std::vector<std::int64_t>& list,
                               const std::vector<float>& square, int threads) {
@@ -63,7 +68,7 @@ Directions leading_directions(const ActiveRows& rows, const std::vector<std::int
     const std::int64_t count = std::min(total, kSample);
     Directions out;
     out.ld = ld;
-    out.rank = static_cast<int>(std::min<std::int64_t>({kRank, ld / 8, count / 4}));
+    out.rank = static_cast<int>(std::min<std::int64_t>(rank_of(ld), count / 4));
     const int rank = out.rank;
     if (rank == 0) return out;
     const std::size_t cells = static_cast<std::size_t>(rank) * ld;
@@ -71,8 +76,8 @@ Directions leading_directions(const ActiveRows& rows, const std::vector<std::int
     for (std::size_t i = 0; i < cells; ++i) {
         basis[i] = static_cast<float>(mix(i) >> 40) * 0x1p-23f - 1.0f;
     }
-    RowSums sums(rows, rank, threads);
-    std::vector<double> whole(RowSums::kParts);
+    RowSums sums(rows, rank, threads, kParts);
+    std::vector<double> whole(kParts);
     const auto index = [&](std::int64_t item) { return list[item * total / count]; };
     // image = (sum of the rows' z z^T) basis
     const auto multiply = [&] {
@@ -112,20 +117,15 @@ Directions leading_directions(const ActiveRows& rows, const std::vector<std::int
 }
 
 Preconditioner::Preconditioner(const Directions& directions, std::vector<double> between,
-                               int classes, bool diagonal)
+                               int classes)
     : directions_(directions),
       classes_(classes),
       outside_(classes),
       inside_(static_cast<std::size_t>(classes) * directions.rank),
       turned_(static_cast<std::size_t>(classes) * directions.ld),
       seen_(static_cast<std::size_t>(classes) * directions.rank) {
-    std::vector<double> strength(classes);
-    if (diagonal) {
-        for (int k = 0; k < classes; ++k) strength[k] = between[k * classes + k];
-    } else {
-        strength = eigen(between, classes);
-        turn_ = std::move(between);
-    }
+    const std::vector<double> strength = eigen(between, classes);
+    turn_ = std::move(between);
     for (int k = 0; k < classes; ++k) {
         const double s = std::max(0.0, strength[k]);
         const double rest = 1.0 / (1.0 + s * directions.rest);
@@ -154,25 +154,21 @@ void Preconditioner::apply(const float* r, float* out) {
                                       width);
         }
     };
-    const float* mode = r;
-    if (!turn_.empty()) {
-        mixed(false, r, turned_.data());
-        mode = turned_.data();
-    }
+    mixed(false, r, turned_.data());
     if (rank > 0) {
-        kernels().f32.dots(mode, ld, classes_, directions_.basis.data(), ld, rank, width,
+        kernels().f32.dots(turned_.data(), ld, classes_, directions_.basis.data(), ld, rank, width,
                            seen_.data(), rank);
     }
     std::vector<const float*> line(rank);
     for (int i = 0; i < rank; ++i) line[i] = directions_.basis.data() + i * ld;
-    float* scaled = turn_.empty() ? out : turned_.data();
     for (int k = 0; k < classes_; ++k) {
-        for (std::int64_t j = 0; j < ld; ++j) scaled[k * ld + j] = outside_[k] * mode[k * ld + j];
+        float* scaled = turned_.data() + k * ld;
+        for (std::int64_t j = 0; j < ld; ++j) scaled[j] *= outside_[k];
         float* seen = seen_.data() + static_cast<std::int64_t>(k) * rank;
         for (int i = 0; i < rank; ++i) seen[i] *= inside_[k * rank + i];
-        kernels().f32.update_list(scaled + k * ld, line.data(), seen, rank, width);
+        kernels().f32.update_list(scaled, line.data(), seen, rank, width);
     }
-    if (!turn_.empty()) mixed(true, turned_.data(), out);
+    mixed(true, turned_.data(), out);
 }
 
 }  // namespace lead_fast

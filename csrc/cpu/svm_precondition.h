@@ -17,6 +17,9 @@ struct Directions {
     double rest = 0.0;           // the mean of the other eigenvalues
 };
 
+// Numbers that finding the directions takes.
+std::int64_t directions_size(std::int64_t ld);
+
 // Of some rows of the list, evenly spread. square[i] is <z_i, z_i> + 1 of sample i.
 Directions leading_directions(const ActiveRows& rows, const std::vector<std::int64_t>& list,
                               const std::vector<float>& square, int threads);
@@ -26,10 +29,8 @@ Directions leading_directions(const ActiveRows& rows, const std::vector<std::int
 // one another is what makes it an approximation.
 class Preconditioner {
   public:
-    // between (classes, classes), symmetric and positive semi-definite; diagonal if the classes are
-    // problems of their own.
-    Preconditioner(const Directions& directions, std::vector<double> between, int classes,
-                   bool diagonal);
+    // between (classes, classes), symmetric and positive semi-definite.
+    Preconditioner(const Directions& directions, std::vector<double> between, int classes);
 
     // out = M^-1 r, both (classes, ld).
     void apply(const float* r, float* out);
@@ -37,7 +38,7 @@ class Preconditioner {
   private:
     const Directions& directions_;
     const int classes_;
-    std::vector<double> turn_;             // (mode, class) or empty
+    std::vector<double> turn_;             // (mode, class)
     std::vector<float> outside_, inside_;  // (mode), (mode, rank)
     AlignedBuffer<float> turned_, seen_;   // (mode, ld), (mode, rank)
 };

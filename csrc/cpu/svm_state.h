@@ -110,13 +110,19 @@ void update_working_set(SvmState<T>& state);
 template <class T>
 double inspect(SvmState<T>& state, double freeze_above);
 
-// Numbers of T that may be stored beside the multipliers. svm_working_set.cpp.
+// Bytes that may be taken beside the multipliers; negative where these alone take too many.
+// svm_working_set.cpp.
 template <class T>
-std::size_t storable(const SvmState<T>& state);
+double memory_left(const SvmState<T>& state);
+
+// Whether the memory for Newton's method is there, which grows with the awake rows and with the
+// classes. svm_newton.cpp.
+bool finish_fits(const SvmState<float>& state);
 
 // Newton's method from the averaged weights and the multipliers, until the relative gap is at most
 // `target` or a limit is reached; returns the gap that it estimates. The weights of the state are
-// then its primal ones. Plain hinge only. Throws Interrupted. svm_newton.cpp.
+// then its primal ones. Weston-Watkins with the plain hinge only. Throws Interrupted.
+// svm_newton.cpp.
 double finish(SvmState<float>& state, double target, SvmReport& report);
 
 // Visits blocks until the gap estimated from what the visits met is at most `target`, or the pass

@@ -508,10 +508,12 @@ constexpr double kFinestFinish = 1e-4;
 constexpr double kFreezeForFinish = 1.0;
 
 bool worth_finishing(const SvmState<float>& s, double gap, double target) {
-    return s.options.hinge == 1 && s.finishing != Finish::failed && gap <= kFinishBelow &&
-           gap > target && target >= kFinestFinish;
+    return s.options.form == SvmForm::weston_watkins && s.options.hinge == 1 &&
+           s.finishing != Finish::failed && gap <= kFinishBelow && gap > target &&
+           target >= kFinestFinish;
 }
 bool worth_finishing(const SvmState<double>&, double, double) { return false; }
+bool finish_fits(const SvmState<double>&) { return false; }
 double finish(SvmState<double>&, double gap, SvmReport&) { return gap; }
 
 }  // namespace
@@ -529,11 +531,12 @@ double sweep(SvmState<T>& s, double target, SvmReport& report) {
         if (stop == Stop::compact && !s.working.everyone) continue;
         if (!s.working.everyone && stop == Stop::look) {
             const double before = gap;
-            gap = relative_gap(
-                s, inspect(s, before <= kFinishBelow ? kFreezeForFinish : kFreezeAbove));
+            const double above =
+                worth_finishing(s, before, target) ? kFreezeForFinish : kFreezeAbove;
+            gap = relative_gap(s, inspect(s, above));
             report.passes += 1.0;
             s.hidden_gap = std::clamp(gap / before, 1.0, 3.0);
-            if (worth_finishing(s, gap, target)) return finish(s, target, report);
+            if (worth_finishing(s, gap, target) && finish_fits(s)) return finish(s, target, report);
         }
         s.full_gap = gap;
         ++looks;

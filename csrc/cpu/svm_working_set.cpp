@@ -64,15 +64,20 @@ void fill_block(SvmState<T>& s, std::int64_t block, T* tile, T* part) {
 }  // namespace
 
 template <class T>
-std::size_t storable(const SvmState<T>& s) {
+double memory_left(const SvmState<T>& s) {
     const double n = static_cast<double>(s.rows.size());
     const double share = kMemoryShare * n * static_cast<double>(s.rows.row_bytes());
-    const double gram = kTileRows / 2 * sizeof(T);
-    const double taken = n * (s.stride * (sizeof(T) + 1.0) + sizeof(T) + 36.0 + gram);
-    return static_cast<std::size_t>(std::max(0.0, share - taken) / sizeof(T));
+    return share - n * (s.stride * (sizeof(T) + 1.0) + sizeof(T) + 36.0);
 }
 
 namespace {
+
+// Numbers that may be stored beside the inner products.
+template <class T>
+std::size_t storable(const SvmState<T>& s) {
+    const double gram = kTileRows / 2 * sizeof(T) * static_cast<double>(s.rows.size());
+    return static_cast<std::size_t>(std::max(0.0, memory_left(s) - gram) / sizeof(T));
+}
 
 // Deals rows into blocks behind those that are there.
 template <class T>
@@ -204,8 +209,8 @@ double inspect(SvmState<T>& s, double freeze_above) {
 
 template void update_working_set(SvmState<float>&);
 template void update_working_set(SvmState<double>&);
-template std::size_t storable(const SvmState<float>&);
-template std::size_t storable(const SvmState<double>&);
+template double memory_left(const SvmState<float>&);
+template double memory_left(const SvmState<double>&);
 template double inspect(SvmState<float>&, double);
 template double inspect(SvmState<double>&, double);
 
