@@ -70,9 +70,10 @@ struct ActiveSample {
     int first, count;  // places in the list of classes, the own class first
 };
 
-// Bytes of the arrays of so many rows.
+// Bytes of the arrays and lists of so many rows.
 std::int64_t row_arrays(const SvmState<float>& s, std::int64_t rows) {
-    return 3 * rows * s.stride * static_cast<std::int64_t>(sizeof(float));
+    constexpr std::int64_t kArrays = 3 * sizeof(float), kLists = 80;
+    return rows * (s.stride * kArrays + kLists);
 }
 
 // Bytes for packed rows beside all that Newton's method needs, which is there instead of blocks.
