@@ -39,6 +39,9 @@ def pytest_runtest_setup(item):
 
 
 def pytest_benchmark_update_machine_info(config, machine_info):
+    for name in ("node", "release"):  # which machine it was is nobody's business
+        machine_info.pop(name, None)
+    machine_info.get("cpu", {}).pop("flags", None)
     machine_info["lead_fast"] = environment()
     if torch.cuda.is_available():
         import gpu_timing

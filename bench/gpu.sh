@@ -54,15 +54,46 @@ if ! step build 180 "$python" setup.py build_ext --inplace; then
   table
   exit 1
 fi
-TAIL=30 step tests 240 "$python" -m pytest -q -m gpu tests --durations=5
-step bench 200 "$python" -m pytest -q bench -m gpu --benchmark-json="$out/gpu.json"
+# Correctness first, everything at once: each file of tests in a process of its own, as one bad kernel
+# breaks CUDA for all that follows in its process, and the sanitizer's tools beside them.
+printf '\n== tests and sanitizer\n'
+jobs=()
+background() {
+  local name=$1
+  shift
+  (
+    begun=$SECONDS
+    timeout 240 "$@" >"$out/$name.log" 2>&1
+    echo "$? $((SECONDS - begun))" >"$out/$name.status"
+  ) &
+  jobs+=("$name")
+}
+for file in $(grep -lE 'pytest.mark.gpu|marks=.*gpu' tests/test_*.py); do
+  background "$(basename "$file" .py)" "$python" -m pytest -q -m gpu -p no:cacheprovider --durations=3 "$file"
+done
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck; do
-    step "$tool" 80 compute-sanitizer --tool "$tool" --error-exitcode 9 \
-      "$python" bench/sanitize.py
+    background "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" bench/sanitize.py
   done
 else
   rows+=('sanitizer    not run: there is no compute-sanitizer on PATH')
 fi
+wait
+for name in "${jobs[@]}"; do
+  read -r status seconds <"$out/$name.status"
+  rm "$out/$name.status"
+  if ((status == 5)); then  # no test of a GPU in this file
+    continue
+  elif ((status == 0)); then
+    rows+=("$(printf '%-18s %5s s  passed: %s' "$name" "$seconds" "$(tail -n 1 "$out/$name.log")")")
+  else
+    rows+=("$(printf '%-18s %5s s  FAILED, status %s (124: out of time); see %s.log' \
+      "$name" "$seconds" "$status" "$name")")
+    failed=1
+    tail -n "${TAIL:-15}" "$out/$name.log"
+  fi
+done
+step bench 240 "$python" -m pytest -q bench -m gpu --benchmark-json="$out/gpu.json"
+step profile 60 "$python" bench/gpu_profile.py
 table
 exit "$failed"

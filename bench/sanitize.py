@@ -8,9 +8,11 @@ import sys
 import numpy as np
 
 import lead_fast as lf
-from lead_fast import device
+from lead_fast import backend, device
 from lead_fast.eigh import _spectrum_on
 from lead_fast.ntk import kernels_and_rates
+from lead_fast.svm_arrays import native
+from lead_fast.svm_arrays.rows import Rows
 
 
 def library():
@@ -72,7 +74,55 @@ def main():
                 np.testing.assert_allclose(found, exact, rtol=1e-6)
             exact = lf.evolve(initial, labels, rates)
             np.testing.assert_allclose(get(lf.evolve(given, labels, rates)), exact, atol=1e-12)
+    svm_kernels(rng, put, get)
     print("every kernel: results agree with the CPU")
+
+
+def svm_kernels(rng, put, get):
+    """The kernels of the SVM, each alone, as far as CuPy is there to hold their arrays."""
+    try:
+        import cupy
+    except ImportError:
+        return
+    kernels = native.kernels(cupy, np.dtype(np.float32))
+    for n, d, k in ((1, 1, 2), (97, 33, 3), (300, 64, 10), (60, 5, 301)):
+        codes = rng.integers(0, k, n).astype(np.int32)
+        x = rng.normal(size=(n, d)).astype(np.float32)
+        mean, variance = (get(part) for part in kernels.moments(put(x)))
+        np.testing.assert_allclose(mean, x.mean(axis=0, dtype=np.float64), atol=1e-12)
+        np.testing.assert_allclose(variance, x.var(axis=0, dtype=np.float64), atol=1e-12)
+        f, a, df = rng.normal(size=(3, n, k)).astype(np.float32)
+        np.testing.assert_allclose(
+            get(kernels.column_sums(put(f))), f.sum(axis=0, dtype=np.float64), atol=1e-9
+        )
+        for number, form in enumerate(native.FORMS):
+            loss = native.NativeLoss(kernels, put(codes), k, form, 1, 0.7)
+            start = number, 1, 0.7, codes
+            a = np.maximum(a, 0) * (np.arange(k) != codes[:, None])
+            new, g, mask, weight, _, totals = backend.cpu().svm_rows_advance(*start, f, a, 0.4)
+            found = loss.advance(put(f), put(a), 0.4)
+            np.testing.assert_allclose(get(found.multipliers), new, atol=1e-5)
+            np.testing.assert_allclose(get(found.coefficients), g, rtol=1e-5, atol=1e-5)
+            np.testing.assert_allclose(found.primal, 0.7 * totals[0], rtol=1e-6)
+            t = np.full((1, k if form == "ovr" else 1), 0.5, np.float32)
+            slope = backend.cpu().svm_rows_slope(*start, f, a, df, t.ravel(), 0.4)
+            np.testing.assert_allclose(
+                loss.slope_along(put(f), put(a), put(df), 0.4)(t)[0], slope, rtol=1e-4, atol=1e-3
+            )
+            rows, curvature = found.curvature()
+            if len(rows) == 0:
+                continue
+            z = Rows(cupy, put(x), np.zeros(d), np.ones(d), np.dtype(np.float32), kernels)
+            gradient = put(rng.normal(size=(k, d + 1)).astype(np.float32))
+            for gathered in (False, True):
+                p, steps = kernels.direction(
+                    loss, z, rows, curvature, gradient, 1e-4, 60, 4, None, gathered
+                )
+                shift = np.ascontiguousarray(get(p)[:, -1])
+                values = x @ get(p)[:, :-1].T
+                bent = backend.cpu().svm_rows_curve(*start, values, shift, mask, weight, 0.4)
+                left = get(p) - np.c_[bent.T @ x, bent.sum(axis=0)] + get(gradient)
+                assert steps == 60 or np.abs(left).max() <= 1e-2, (n, d, k, form, gathered)
 
 
 if __name__ == "__main__":

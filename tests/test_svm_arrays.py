@@ -246,7 +246,7 @@ def test_line_search_finds_each_groups_zero():
     def slope(t):
         return np.tanh(t - zeros) + 0.01 * (t - zeros)
 
-    t = line_search(np, slope, slope(np.zeros((1, 4))), tries=60, enough=1e-3)
+    t = line_search(slope, slope(np.zeros((1, 4))), tries=60, enough=1e-3)
     assert np.abs(t - zeros).max() <= 1e-2
 
 

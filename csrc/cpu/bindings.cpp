@@ -15,6 +15,7 @@
 #include "../ntk.h"
 #include "../svm.h"
 #include "bindings_metrics.h"
+#include "bindings_svm_rows.h"
 #include "blas.h"
 #include "checks.h"
 #include "dispatch.h"
@@ -386,6 +387,7 @@ PYBIND11_MODULE(_cpu, m) {
     });
     m.def("max_threads", &max_threads);
     m.def("column_statistics", &statistics);
+    bind_svm_rows(m);
     m.def("svm_fit", &fit);
     m.def("svm_label_log_probability", &label_log_probability);
     m.def("head_weights", &draw_weights);

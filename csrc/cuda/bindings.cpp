@@ -8,6 +8,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <cmath>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "head.h"
 #include "ntk.h"
 #include "runtime.h"
+#include "svm.h"
 
 namespace py = pybind11;
 using namespace lead_fast;
@@ -248,6 +250,158 @@ py::tuple score(bool logits, bool only_label, const py::object& initial, const p
     return py::make_tuple(out, found(f));
 }
 
+// Class numbers on the device, and which problem it is.
+cuda::SvmRows svm_rows(int form, int hinge, float cost, const py::object& labels, int classes,
+                       const char* op) {
+    const Memory m = memory_of(labels);
+    require(m.shape.size() == 1 && classes > 0, op, "labels must have 1 dimension");
+    const auto* y = checked<const std::int32_t>(labels, "int32", {m.shape[0]}, op, "labels");
+    const auto kind = static_cast<SvmForm>(form);
+    const bool bounded = hinge == 1 && kind != SvmForm::crammer_singer;
+    const RowProblem problem{kind, hinge == 2, cost, bounded ? cost : INFINITY};
+    return cuda::SvmRows{problem, m.shape[0], classes, y};
+}
+
+py::tuple svm_advance(int form, int hinge, float cost, const py::object& labels, int classes,
+                      const py::object& f, const py::object& a, float rho, const py::object& next,
+                      const py::object& coefficients, const py::object& mask,
+                      const py::object& weight, const py::object& curved, int device,
+                      std::uintptr_t stream) {
+    const char* op = "svm_advance";
+    const cuda::SvmRows rows = svm_rows(form, hinge, cost, labels, classes, op);
+    const std::int64_t n = rows.n;
+    const auto* decision = checked<const float>(f, "float32", {n, classes}, op, "f");
+    const auto* from = checked<const float>(a, "float32", {n, classes}, op, "a");
+    auto* to = checked<float>(next, "float32", {n, classes}, op, "next");
+    auto* g = checked<float>(coefficients, "float32", {n, classes}, op, "coefficients");
+    auto* free = checked<std::uint8_t>(mask, "uint8", {n, classes}, op, "mask");
+    auto* w = checked<float>(weight, "float32", {n}, op, "weight");
+    auto* any = checked<std::uint8_t>(curved, "uint8", {n}, op, "curved");
+    cuda::SvmTotals found;
+    {
+        py::gil_scoped_release release;
+        const cuda::Call call(device, stream);
+        found = cuda::svm_advance(call, rows, decision, from, rho, to, g, free, w, any);
+    }
+    return py::make_tuple(found.loss, found.linear, found.quadratic);
+}
+
+Dense<double> svm_slope(int form, int hinge, float cost, const py::object& labels, int classes,
+                        const py::object& f, const py::object& a, const py::object& df,
+                        const Array& t, float rho, int device, std::uintptr_t stream) {
+    const char* op = "svm_slope";
+    const cuda::SvmRows rows = svm_rows(form, hinge, cost, labels, classes, op);
+    const std::int64_t n = rows.n;
+    const auto* decision = checked<const float>(f, "float32", {n, classes}, op, "f");
+    const auto* from = checked<const float>(a, "float32", {n, classes}, op, "a");
+    const auto* along = checked<const float>(df, "float32", {n, classes}, op, "df");
+    const std::int64_t count = rows.problem.form == SvmForm::one_vs_rest ? classes : 1;
+    const float* steps = host<float>(t, count, op, "t");
+    Dense<double> slopes(count);
+    double* out = slopes.mutable_data();
+    {
+        py::gil_scoped_release release;
+        const cuda::Call call(device, stream);
+        cuda::svm_slope(call, rows, decision, from, along, steps, rho, out);
+    }
+    return slopes;
+}
+
+// Does not wait for the stream.
+void column_sums(const py::object& g, const py::object& sums, int device, std::uintptr_t stream) {
+    const char* op = "column_sums";
+    const Memory m = memory_of(g);
+    require(m.shape.size() == 2 && m.shape[1] > 0 && m.shape[1] <= 0x7fffffff, op, "g: (n, K)");
+    const auto* in = checked<const float>(g, "float32", {m.shape[0], m.shape[1]}, op, "g");
+    auto* out = checked<double>(sums, "float64", {m.shape[1]}, op, "sums");
+    py::gil_scoped_release release;
+    const cuda::Call call(device, stream);
+    cuda::column_sums(call, in, m.shape[0], static_cast<int>(m.shape[1]), out);
+}
+
+// Does not wait for the stream.
+void gather_mapped(const py::object& x, const py::object& rows, const py::object& centre,
+                   const py::object& scale, const py::object& out, int device,
+                   std::uintptr_t stream) {
+    const char* op = "gather_mapped";
+    const FeatureMatrix m = features(x, op);
+    const std::int64_t n = memory_of(out).shape.at(0);
+    const auto* r =
+        rows.is_none() ? nullptr : checked<const std::int64_t>(rows, "int64", {n}, op, "rows");
+    require(r != nullptr || n <= m.n, op, "more rows than there are");
+    const auto* c = checked<const float>(centre, "float32", {m.d}, op, "centre");
+    const auto* s = checked<const float>(scale, "float32", {m.d}, op, "scale");
+    auto* to = checked<float>(out, "float32", {n, m.d}, op, "out");
+    py::gil_scoped_release release;
+    const cuda::Call call(device, stream);
+    cuda::gather_mapped(call, m, r, n, c, s, to);
+}
+
+// Does not wait for the stream.
+void column_moments(const py::object& x, const py::object& mean, const py::object& variance,
+                    int device, std::uintptr_t stream) {
+    const char* op = "column_moments";
+    const FeatureMatrix m = features(x, op);
+    require(m.n > 0, op, "no rows");
+    auto* first = checked<double>(mean, "float64", {m.d}, op, "mean");
+    auto* second = checked<double>(variance, "float64", {m.d}, op, "variance");
+    py::gil_scoped_release release;
+    const cuda::Call call(device, stream);
+    cuda::column_moments(call, m, first, second);
+}
+
+// system: (x, convert, centre, scale, rows, mask, weight, rho, coupled); precondition: None or
+// (basis, inside, turn, mixed); search: (ratio, most, check_every).
+int svm_direction(int form, int hinge, float cost, const py::object& labels, int classes,
+                  const py::tuple& system, const py::object& precondition, const py::tuple& search,
+                  const py::object& gradient, const py::object& direction, int device,
+                  std::uintptr_t stream) {
+    const char* op = "svm_direction";
+    const cuda::SvmRows rows = svm_rows(form, hinge, cost, labels, classes, op);
+    cuda::SvmSystem s{};
+    s.x = features(system[0], op);
+    s.convert = system[1].cast<bool>();
+    const std::int64_t d = s.x.d, length = d + 1, n = rows.n;
+    require(s.convert || s.x.n == 0 ||
+                (s.x.dtype == DType::float32 && s.x.row_bytes == d * std::int64_t{4}),
+            op, "rows that are not converted must be float32 and C-contiguous");
+    const auto optional = [&](const py::object& o, const char* name) {
+        return o.is_none() ? nullptr : checked<const double>(o, "float64", {d}, op, name);
+    };
+    s.centre = optional(system[2], "centre");
+    s.scale = optional(system[3], "scale");
+    require(!s.convert || (s.centre != nullptr && s.scale != nullptr), op, "no map to convert by");
+    const py::object given = system[4];
+    s.rows = given.is_none() ? nullptr
+                             : checked<const std::int64_t>(given, "int64", {s.x.n}, op, "rows");
+    require(s.rows != nullptr || s.x.n == n, op, "rows that nothing names");
+    s.mask = checked<const std::uint8_t>(system[5], "uint8", {n, classes}, op, "mask");
+    s.weight = checked<const float>(system[6], "float32", {n}, op, "weight");
+    s.rho = system[7].cast<float>();
+    s.coupled = system[8].cast<bool>();
+    cuda::SvmPreconditioner p{};
+    if (!precondition.is_none()) {
+        const py::tuple parts = precondition.cast<py::tuple>();
+        const std::int64_t rank = memory_of(parts[0]).shape.at(1);
+        p.rank = static_cast<int>(rank);
+        p.basis = checked<const float>(parts[0], "float32", {length, rank}, op, "basis");
+        p.inside = checked<const float>(parts[1], "float32", {classes, rank}, op, "inside");
+        const py::object turn = parts[2];
+        p.turn = turn.is_none()
+                     ? nullptr
+                     : checked<const float>(turn, "float32", {classes, classes}, op, "turn");
+        p.mixed = checked<const float>(parts[3], "float32", {classes, classes}, op, "mixed");
+    }
+    const cuda::SvmSearch limits{search[0].cast<float>(), search[1].cast<int>(),
+                                 search[2].cast<int>()};
+    require(limits.most > 0 && limits.check_every > 0, op, "no steps");
+    const auto* from = checked<const float>(gradient, "float32", {classes, length}, op, "gradient");
+    auto* to = checked<float>(direction, "float32", {classes, length}, op, "direction");
+    py::gil_scoped_release release;
+    const cuda::Call call(device, stream);
+    return cuda::svm_direction(call, rows, s, p, limits, from, to);
+}
+
 void translate(std::exception_ptr pointer) {
     try {
         if (pointer) std::rethrow_exception(pointer);
@@ -286,4 +440,10 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("eigh_batched", &eigh);
     m.def("evolve_logits", &evolved);
     m.def("evolved_score", &score);
+    m.def("svm_advance", &svm_advance);
+    m.def("svm_slope", &svm_slope);
+    m.def("svm_direction", &svm_direction);
+    m.def("column_sums", &column_sums);
+    m.def("gather_mapped", &gather_mapped);
+    m.def("column_moments", &column_moments);
 }

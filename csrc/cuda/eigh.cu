@@ -164,6 +164,90 @@ __global__ void convergence_kernel(const int* __restrict__ info, std::int64_t co
     if (i < count && info[i] != 0) flags[i] |= kNoConvergence;
 }
 
+// What keeps V orthogonal: cuSOLVER 12.0.4 returns vectors of a multiple eigenvalue that are far
+// from orthogonal for some matrices (ones(97, 97): by 5e-3).
+constexpr double kSkew =
+    4.0 * 2.220446049250313e-16;  // |V^T V - I| of n rows that is left alone, / n
+constexpr int kRounds = 8;        // each squares what is wrong
+constexpr std::int64_t kRepairBytes = std::int64_t{256} << 20;
+
+// Of gram (n, n) = V^T V of each matrix: skew = the largest |V^T V - I|, and gram becomes the
+// factor of a Newton-Schulz step to the nearest orthogonal matrix, or I where none is needed, so
+// that no matrix changes for its neighbours' sake. Block i.
+__global__ void skew_kernel(double* __restrict__ gram, std::int64_t n, double limit,
+                            double* __restrict__ skew) {
+    __shared__ double warps[32];
+    double* const g = gram + blockIdx.x * n * n;
+    double worst = 0.0;
+    for (std::int64_t cell = threadIdx.x; cell < n * n; cell += blockDim.x) {
+        const double error = fabs(g[cell] - (cell / n == cell % n ? 1.0 : 0.0));
+        worst = error > worst || isnan(error) ? error : worst;
+    }
+    for (int step = 16; step > 0; step /= 2) {
+        const double other = __shfl_xor_sync(kAllLanes, worst, step);
+        worst = other > worst || isnan(other) ? other : worst;
+    }
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = worst;
+    __syncthreads();
+    for (unsigned i = 0; i < blockDim.x / 32; ++i) {
+        worst = warps[i] > worst || isnan(warps[i]) ? warps[i] : worst;
+    }
+    if (threadIdx.x == 0) skew[blockIdx.x] = worst;
+    for (std::int64_t cell = threadIdx.x; cell < n * n; cell += blockDim.x) {
+        const double one = cell / n == cell % n ? 1.0 : 0.0;
+        g[cell] = worst <= limit ? one : 1.5 * one - 0.5 * g[cell];
+    }
+}
+
+// Makes the columns of the matrices in `stack` (batch, n, n) orthonormal where they are not. The
+// nearest orthogonal matrix differs from V by mixing columns that are not orthogonal, which are
+// those of one eigenvalue. flags[i] gets kNoConvergence where that does not succeed.
+void orthogonalise(const Call& call, std::int64_t n, std::int64_t batch, double* stack,
+                   int* flags) {
+    const Blas blas(call);
+    const std::int64_t cells = n * n;
+    const std::int64_t most = std::max<std::int64_t>(1, kRepairBytes / (16 * cells));
+    const std::int64_t piece = std::min(batch, most);
+    const Buffer<double> gram(call, piece * cells), moved(call, piece * cells), skew(call, piece);
+    std::vector<double> found(static_cast<std::size_t>(piece));
+    const double limit = kSkew * static_cast<double>(n), one = 1.0, zero = 0.0;
+    const int side = static_cast<int>(n);
+    for (std::int64_t first = 0; first < batch; first += piece) {
+        const std::int64_t count = std::min(piece, batch - first);
+        double* const v = stack + first * cells;
+        for (int round = 0;; ++round) {
+            LEAD_FAST_CHECK(cublasDgemmStridedBatched(
+                blas.get(), CUBLAS_OP_T, CUBLAS_OP_N, side, side, side, &one, v, side, cells, v,
+                side, cells, &zero, gram.data(), side, cells, static_cast<int>(count)));
+            skew_kernel<<<static_cast<unsigned>(count), 256, 0, call.stream()>>>(
+                gram.data(), n, limit, skew.data());
+            LEAD_FAST_LAUNCHED(skew_kernel, call.stream());
+            skew.download(found.data(), count);
+            call.synchronize();
+            const auto good = [limit](double s) { return s <= limit; };
+            if (std::all_of(found.begin(), found.begin() + count, good)) break;
+            if (round == kRounds) {
+                std::vector<int> bad(static_cast<std::size_t>(count));
+                for (std::int64_t i = 0; i < count; ++i) bad[i] = good(found[i]) ? 0 : 1;
+                const Buffer<int> info(call, count);
+                info.upload(bad.data(), count);
+                convergence_kernel<<<static_cast<unsigned>((count + 255) / 256), 256, 0,
+                                     call.stream()>>>(info.data(), count, flags + first);
+                LEAD_FAST_LAUNCHED(convergence_kernel, call.stream());
+                break;
+            }
+            LEAD_FAST_CHECK(cublasDgemmStridedBatched(blas.get(), CUBLAS_OP_N, CUBLAS_OP_N, side,
+                                                      side, side, &one, v, side, cells, gram.data(),
+                                                      side, cells, &zero, moved.data(), side, cells,
+                                                      static_cast<int>(count)));
+            LEAD_FAST_CHECK(cudaMemcpyAsync(
+                v, moved.data(), static_cast<std::size_t>(count * cells) * sizeof(double),
+                cudaMemcpyDeviceToDevice, call.stream()));
+        }
+    }
+    call.synchronize();  // before another thread may borrow the handle for another stream
+}
+
 // stack (batch, n, n) symmetric, becomes eigenvectors where wanted; values (batch, n).
 void solve(const Call& call, const Solver& solver, std::int64_t n, std::int64_t batch, bool vectors,
            double* stack, double* values, int* info) {
@@ -278,6 +362,9 @@ void run(const Call& call, const void* const* matrices, const std::int64_t* size
                                  call.stream()>>>(info.data() + first, batch,
                                                   device_flags.data() + first);
             LEAD_FAST_LAUNCHED(convergence_kernel, call.stream());
+            if (vectors != nullptr) {
+                orthogonalise(call, n, batch, stack, device_flags.data() + first);
+            }
             first = last;
         }
         call.synchronize();  // before another thread may borrow the solver for another stream

@@ -11,7 +11,8 @@
 #include <algorithm>
 #include <type_traits>
 
-#include "evolve.cuh"
+#include "evolve_staged.cuh"
+#include "evolve_terms.cuh"
 
 namespace lead_fast {
 namespace cuda {
@@ -19,65 +20,22 @@ namespace {
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr std::int64_t kWidest = 1024;  // classes that a warp holds in registers
+constexpr std::int64_t kWidest = 1024;  // classes that a warp takes by itself
+constexpr int kStages = 2;              // rows of a warp's ring; three and four are no faster
 
-__device__ __forceinline__ float power_of_two_of(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-// One row's score at one time, from S, top and p_y.
-__device__ __forceinline__ double row_score(const Decay& d, double own, double top, double sum,
-                                            bool others) {
-    const double e = d.gain + d.keep * own;
-    if (!others) return 0.0;  // one class: its probability is 1
-    const double rest = d.keep * top;
-    const double shift = e > rest ? e : rest;
-    return e - shift - log(sum * exp(rest - shift) + exp(e - shift));
-}
-
-// V numbers of a row for each lane of a group of G, in 16-byte loads where kVector.
-template <class T, int G, int V, bool kVector>
-struct Line {
-    static constexpr int kWide = kVector ? 16 / static_cast<int>(sizeof(T)) : 1;
-    static constexpr int kLoads = V / kWide;
-    static_assert(V % kWide == 0, "whole loads");
-
-    struct alignas(kVector ? 16 : sizeof(T)) Load {
-        T value[kWide];
-    };
-    Load load[kLoads];
-
-    static __device__ __forceinline__ int column(int lane, int v) {
-        return (v / kWide * G + lane) * kWide + v % kWide;
-    }
-    // Columns from `classes` on are left as they are.
-    __device__ __forceinline__ void read(const T* row, int lane, int classes) {
-#pragma unroll
-        for (int i = 0; i < kLoads; ++i) {
-            const int at = (i * G + lane) * kWide;
-            if (at < classes) load[i] = *reinterpret_cast<const Load*>(row + at);
-        }
-    }
-    __device__ __forceinline__ float get(int v) const {
-        return to_float(load[v / kWide].value[v % kWide]);
-    }
-};
-
-// partial[block, j] = sum over this block's rows of their scores at time j, for classes <= G V.
+// partial[block, j] = sum over this block's rows of their scores at time j, for classes <= G V,
+// rows of any address.
 //
 // A warp takes 32 rows at a time: G lanes hold a row in registers, 32 / G rows side by side, so G
-// steps find S, top and p_y of all 32; then each lane finishes one row in float64. The next step's
-// rows are on their way while this one's are worked on. kVector needs rows that start on 16 bytes
-// and hold whole 16-byte pieces.
-template <class T, int G, int V, bool kVector>
-__global__ void __launch_bounds__(kThreads, 2)
+// steps find S and top of all 32; then each lane finishes one row in float64. Other warps hide the
+// loads of one.
+template <class T, int G, int V>
+__global__ void __launch_bounds__(kThreads)
     logits_kernel(const void* x, std::int64_t row_bytes, std::int64_t n, int classes,
                   const std::int32_t* __restrict__ labels, const Decay* __restrict__ decay,
                   int times, double* __restrict__ partial, DeviceFindings* findings) {
     __shared__ double sums[kWarps][kTimes][32];
-    __shared__ float tops[kWarps][32], owns[kWarps][32];
+    __shared__ float tops[kWarps][32];
     __shared__ double score[kWarps][kTimes];
     constexpr int kSide = 32 / G;
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
@@ -87,53 +45,40 @@ __global__ void __launch_bounds__(kThreads, 2)
 
     const std::int64_t tiles = (n + 31) / 32;
     const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kWarps;
-    std::int64_t tile = static_cast<std::int64_t>(blockIdx.x) * kWarps + warp;
-    Line<T, G, V, kVector> next;
-    std::int32_t next_label = 0;
-    const auto fetch = [&](std::int64_t row) {
-        if (row >= n) return;
-        next.read(row_of<T>(x, row_bytes, row), member, classes);
-        next_label = labels[row];
-    };
-    if (tile < tiles) fetch(tile * 32 + group);
-    for (; tile < tiles; tile += stride) {
+    for (std::int64_t tile = static_cast<std::int64_t>(blockIdx.x) * kWarps + warp; tile < tiles;
+         tile += stride) {
+        const std::int64_t mine = tile * 32 + lane;
+        const bool inside = mine < n;
+        const std::int32_t own_label = inside ? labels[mine] : 0;
         for (int step = 0; step < G; ++step) {
             const int place = step * kSide + group;
             const std::int64_t row = tile * 32 + place;
-            const bool inside = row < n;
-            const Line<T, G, V, kVector> line = next;
-            const std::int32_t label = next_label;
-            fetch(step + 1 < G ? row + kSide : (tile + stride) * 32 + group);
-
-            float value[V];
-            float zero = 0.0f, own = 0.0f, top = -INFINITY;
-            bool has_own = false;
+            const std::int32_t label = __shfl_sync(kAllLanes, own_label, place);
+            const int width = row < n ? classes : 0;
+            const T* const p = row_of<T>(x, row_bytes, row);
+            float value[V], zero = 0.0f, top = -INFINITY;
 #pragma unroll
             for (int v = 0; v < V; ++v) {
-                const int k = Line<T, G, V, kVector>::column(member, v);
-                float p = -INFINITY;
-                if (inside && k < classes) {
-                    p = line.get(v);
-                    zero += 0.0f * p;  // NaN if p is not finite
-                }
-                if (k == label) {
-                    own = p;
-                    has_own = true;
-                    p = -INFINITY;  // the label's term is added by itself
-                }
-                value[v] = p;
-                top = fmaxf(top, p);
+                const int k = v * G + member;
+                value[v] = k < width ? to_float(p[k]) : -INFINITY;
+            }
+#pragma unroll
+            for (int v = 0; v < V; ++v) {
+                const int k = v * G + member;
+                if (k < width) zero += 0.0f * value[v];  // NaN if it is not finite
+                if (k == label) value[v] = -INFINITY;    // its term is added by itself
+                top = fmaxf(top, value[v]);
             }
 #pragma unroll
             for (int mask = G / 2; mask > 0; mask /= 2) {
                 top = fmaxf(top, __shfl_xor_sync(kAllLanes, top, mask));
             }
-            if (has_own) owns[warp][place] = own;
             if (member == 0) tops[warp][place] = top;
-            const unsigned bad = __ballot_sync(kAllLanes, inside && !(zero == 0.0f));
+            const unsigned bad = __ballot_sync(kAllLanes, !(zero == 0.0f));
             if (bad != 0) {
-                const unsigned mine = G == 32 ? kAllLanes : ((1u << G % 32) - 1u) << (group * G);
-                if (member == 0 && (bad & mine) != 0) {
+                const unsigned group_lanes =
+                    G == 32 ? kAllLanes : ((1u << G % 32) - 1u) << (group * G);
+                if (member == 0 && (bad & group_lanes) != 0) {
                     note(&findings->non_finite, &findings->first_non_finite, row);
                 }
             }
@@ -141,25 +86,16 @@ __global__ void __launch_bounds__(kThreads, 2)
             for (int v = 0; v < V; ++v) value[v] -= top;
             const Decay* const d = decay + static_cast<std::int64_t>(label) * times;
             for (int j = 0; j < times; ++j) {
-                const float high = d[j].high, low = d[j].low;
-                float part[V < 4 ? V : 4] = {};
-#pragma unroll
-                for (int v = 0; v < V; ++v) {
-                    part[v % 4] += power_of_two_of(fmaf(high, value[v], low * value[v]));
-                }
-                double sum = part[0];
-#pragma unroll
-                for (int i = 1; i < (V < 4 ? V : 4); ++i) sum += part[i];
-                sum = group_sum(sum, G);
+                Terms<(V < 4 ? V : 4)> terms;
+                terms.add(d[j].high, d[j].low, value);
+                const double sum = group_sum(static_cast<double>(terms.sum()), G);
                 if (member == 0) sums[warp][j][place] = sum;
             }
         }
         __syncwarp();
-        const std::int64_t row = tile * 32 + lane;
-        const bool inside = row < n;
-        const Decay* const d =
-            decay + (inside ? static_cast<std::int64_t>(labels[row]) * times : 0);
-        const double own = owns[warp][lane], top = tops[warp][lane];
+        const Decay* const d = decay + static_cast<std::int64_t>(own_label) * times;
+        const double own = inside ? to_double(row_of<T>(x, row_bytes, mine)[own_label]) : 0.0;
+        const double top = tops[warp][lane];
         for (int j = 0; j < times; ++j) {
             double value =
                 inside ? row_score(d[j], own, top, sums[warp][j][lane], classes > 1) : 0.0;
@@ -291,18 +227,34 @@ struct Pass {
     int times;
     double* score;
 
-    template <class T, int G, int V, bool kVector>
-    void narrow() const {
-        const auto kernel = logits_kernel<T, G, V, kVector>;
-        const std::int64_t wanted = ((initial.n + 31) / 32 + kWarps - 1) / kWarps;
+    // A grid of as many blocks as fit, or fewer if `rows_per_block` rows each are enough.
+    template <class Kernel>
+    void launch(Kernel kernel, std::int64_t rows_per_block, std::size_t shared) const {
+        const std::int64_t wanted = (initial.n + rows_per_block - 1) / rows_per_block;
         const int blocks =
-            static_cast<int>(std::min<std::int64_t>(wanted, resident_blocks(call, kernel, 0)));
+            static_cast<int>(std::min<std::int64_t>(wanted, resident_blocks(call, kernel, shared)));
         const Buffer<double> partial(call, static_cast<std::int64_t>(blocks) * times);
-        kernel<<<static_cast<unsigned>(blocks), kThreads, 0, call.stream()>>>(
+        kernel<<<static_cast<unsigned>(blocks), kThreads, shared, call.stream()>>>(
             initial.data, initial.row_bytes, initial.n, static_cast<int>(initial.d), labels,
             evolution.decay(), times, partial.data(), evolution.findings());
-        LEAD_FAST_LAUNCHED(logits_kernel, call.stream());
+        LEAD_FAST_LAUNCHED(kernel, call.stream());
         evolution.mean(partial.data(), blocks, initial.n, score);
+    }
+
+    template <class T, int G, int V>
+    void narrow() const {
+        launch(logits_kernel<T, G, V>, 32 * kWarps, 0);
+    }
+
+    template <class T>
+    void staged() const {
+        const auto kernel = times > 1 ? staged_logits_kernel<T, kStages, true>
+                                      : staged_logits_kernel<T, kStages, false>;
+        const std::size_t shared =
+            kStagedWarps * kStages * static_cast<std::size_t>(initial.d) * sizeof(T);
+        LEAD_FAST_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                             static_cast<int>(shared)));
+        launch(kernel, 32 * kWarps, shared);
     }
 
     template <class T>
@@ -329,20 +281,16 @@ struct Pass {
         constexpr int kPiece = 16 / static_cast<int>(sizeof(T));
         const bool whole = k % kPiece == 0 && initial.row_bytes % 16 == 0 &&
                            reinterpret_cast<std::uintptr_t>(initial.data) % 16 == 0;
-        if (k <= 4) return narrow<T, 4, 1, false>();
-        if (k <= 8) return narrow<T, 8, 1, false>();
-        if (k <= 16) return narrow<T, 16, 1, false>();
-        if (k <= 32) return narrow<T, 32, 1, false>();
+        if (k <= 4) return narrow<T, 4, 1>();
+        if (k <= 8) return narrow<T, 8, 1>();
+        if (k <= 16) return narrow<T, 16, 1>();
+        if (k <= 32) return narrow<T, 32, 1>();
         if (k > kWidest) return wide<T>();
-        if (whole) {
-            if (k <= 256) return narrow<T, 32, 8, true>();
-            if (k <= 512) return narrow<T, 32, 16, true>();
-            return narrow<T, 32, 32, true>();
-        }
-        if (k <= 128) return narrow<T, 32, 4, false>();
-        if (k <= 256) return narrow<T, 32, 8, false>();
-        if (k <= 512) return narrow<T, 32, 16, false>();
-        return narrow<T, 32, 32, false>();
+        if (whole) return staged<T>();
+        if (k <= 128) return narrow<T, 32, 4>();
+        if (k <= 256) return narrow<T, 32, 8>();
+        if (k <= 512) return narrow<T, 32, 16>();
+        return narrow<T, 32, 32>();
     }
 };
 

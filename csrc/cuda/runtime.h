@@ -99,6 +99,7 @@ class Blas {
     // float32 sums, or with products in TF32 if allowed.
     void multiply(const float* a, const float* b, bool transpose_b, std::int64_t m, std::int64_t n,
                   std::int64_t k, bool allow_tf32, float* c) const;
+    cublasHandle_t get() const { return handle_; }
 
   private:
     int device_;

@@ -7,13 +7,10 @@ import numpy as np
 
 from .. import backend
 from ..errors import DeviceError, DeviceMemoryError
+from . import native
+from .losses import host
 from .rows import Rows, column_statistics
 from .solve import svm_fit_arrays
-
-
-def host(xp, array):
-    """The array as an ndarray."""
-    return np.ascontiguousarray(xp.asnumpy(array) if hasattr(xp, "asnumpy") else array)
 
 
 @contextlib.contextmanager
@@ -31,13 +28,30 @@ def on_device(x):
         import cupy
     except ImportError as error:
         raise DeviceError(f"CuPy is needed for the SVM on the GPU; {backend.extra()}") from error
-    stream = cupy.cuda.ExternalStream(x.library.stream(x.device), x.device)
-    with memory_errors(), cupy.cuda.Device(x.device), stream:
+    with memory_errors(), cupy.cuda.Device(x.device), _stream(cupy, x):
         array = x.array
         if x.dtype == "bfloat16" and x.library.name == "torch":
             array = array.view(sys.modules["torch"].int16)
         array = cupy.asarray(array)
         yield cupy, array.view(np.uint16) if x.dtype == "bfloat16" else array
+
+
+def _stream(cupy, x):
+    """The owner's stream for CuPy; the device is current."""
+    handle = x.library.stream(x.device)
+    if hasattr(cupy.cuda.Stream, "from_external"):  # CuPy 14
+        return cupy.cuda.Stream.from_external(_ByProtocol(handle))
+    return cupy.cuda.ExternalStream(handle, x.device)
+
+
+class _ByProtocol:
+    """A stream for those who take it by the CUDA stream protocol, version 0."""
+
+    def __init__(self, handle):
+        self.handle = handle
+
+    def __cuda_stream__(self):
+        return 0, self.handle
 
 
 @contextlib.contextmanager
@@ -74,7 +88,12 @@ def statistics(xp, data, rows=None):
     """:func:`column_statistics` of the given rows, as ndarrays."""
     if rows is not None:
         data = data[xp.asarray(rows)]
-    found = column_statistics(xp, data)
+    kernels = native.kernels(xp, np.dtype(np.float32))
+    if kernels is not None:
+        mean, variance = (host(xp, part) for part in kernels.moments(data))
+        if np.isfinite(mean).all():
+            return {"mean": mean, "variance": variance, "non_finite": 0, "first_non_finite": 0}
+    found = column_statistics(xp, data)  # which counts the rows that are not finite
     return {**found, "mean": host(xp, found["mean"]), "variance": host(xp, found["variance"])}
 
 

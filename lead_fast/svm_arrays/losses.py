@@ -14,15 +14,45 @@ on {a >= 0, sum <= C} for that of cs, a shrunk sum for the squared hinge of cs. 
 ovr and ww is smooth by itself: it is the case a = 0, rho = 2 C without an upper bound.
 """
 
+import dataclasses
 import functools
 import types
 
 import numpy as np
 
 
+def host(xp, array):
+    """The array as an ndarray."""
+    return np.ascontiguousarray(xp.asnumpy(array) if hasattr(xp, "asnumpy") else array)
+
+
+@dataclasses.dataclass(frozen=True)
+class Advance:
+    """Multipliers moved by one step, and what comes with them.
+
+    Attributes
+    ----------
+    multipliers, coefficients : (N, K) array
+        See :meth:`Loss.step` and :meth:`Loss.coefficients`.
+    primal, dual : float
+        C times the sum of the losses; the linear part of the dual objective.
+    curvature : callable
+        () -> the rows that have curvature, and :class:`Curvature` of all rows.
+    """
+
+    multipliers: object
+    coefficients: object
+    primal: float
+    dual: float
+    curvature: object
+
+
 @functools.cache
 def _formulas(xp):
-    """The elementwise formulas, each one kernel under CuPy."""
+    """The elementwise formulas, each one kernel under CuPy.
+
+    CuPy names a kernel after its function, so none may be called like a function of CUDA's.
+    """
 
     def clip_step(multiplier, margin, rho, cap):
         return xp.minimum(xp.maximum(multiplier + rho * margin, 0), cap)
@@ -31,12 +61,12 @@ def _formulas(xp):
         ahead = margin + t * step
         return xp.minimum(xp.maximum(multiplier + rho * ahead, 0), cap) * step
 
-    def free(new, cap):
+    def between(new, cap):
         return (new > 0) & (new < cap)
 
     fuse = getattr(xp, "fuse", lambda formula: formula)
     return types.SimpleNamespace(
-        clip_step=fuse(clip_step), slope_term=fuse(slope_term), free=fuse(free)
+        clip_step=fuse(clip_step), slope_term=fuse(slope_term), between=fuse(between)
     )
 
 
@@ -85,6 +115,20 @@ class Loss:
         threshold = self._threshold(v, rho)
         return self.xp.maximum(v - threshold, 0), threshold
 
+    def advance(self, f, a, rho):
+        """Move the multipliers ``a`` at decision values ``f``; :class:`Advance`."""
+        m = self.margins(f)
+        new, threshold = self.step(a, m, rho)
+        return Advance(
+            new, self.coefficients(new), self.primal(m), self.dual(new),
+            lambda: self.curvature(new, threshold, rho),
+        )  # fmt: skip
+
+    def slope_along(self, f, a, df, rho):
+        """The slope of the smoothed loss at f + t df: t (1, G) -> (1, G), ndarrays of float64."""
+        m, dm = self.margins(f), self.differences(df)
+        return lambda t: host(self.xp, self.slope(a, m, dm, t, rho))
+
     def _threshold(self, v, rho):
         """Threshold t with a = max(v - t, 0): of the sum at most C, or of t = rho * sum / (2 C)."""
         xp = self.xp
@@ -117,7 +161,7 @@ class Loss:
     def curvature(self, new, threshold, rho):
         """The rows of the generalised Hessian that are not zero, and :class:`Curvature`."""
         xp = self.xp
-        free = self.formulas.free(new, self.cap)
+        free = self.formulas.between(new, self.cap)
         weight = None
         if self.form == "cs":
             count = free.sum(axis=1, keepdims=True).astype(self.dtype)
@@ -173,18 +217,19 @@ class Curvature:
         return self
 
     def between_classes(self):
-        """Sum over the rows of the curvature: (K, K), or its diagonal (K,) for ovr."""
+        """Sum over the rows of the curvature: (K, K), or its diagonal (K,) for ovr; ndarray."""
         xp, free = self.loss.xp, self.free
         if self.loss.form == "ovr":
-            return free.sum(axis=0, dtype=np.float64)
-        pairs = self.own.astype(free.dtype).T @ free
+            return host(xp, free.sum(axis=0, dtype=np.float64))
+        pairs = host(xp, self.own.astype(free.dtype).T @ free).astype(np.float64)
         total = -(pairs + pairs.T)
-        total[xp.diag_indices(len(total))] = 0
+        np.fill_diagonal(total, 0)
         if self.weight is not None:
             fan = self.loss.coefficients(free, self.own)
-            total -= fan.T @ (fan * (self.weight / self.rho))
-        total[xp.diag_indices(len(total))] += pairs.sum(axis=0) + pairs.sum(axis=1)
-        return total.astype(np.float64)
+            total -= host(xp, fan.T @ (fan * (self.weight / self.rho)))
+        diagonal = np.diag_indices(len(total))
+        total[diagonal] += pairs.sum(axis=0) + pairs.sum(axis=1)
+        return total
 
     def __call__(self, df):
         """Apply to decision values (n, K) of a direction."""

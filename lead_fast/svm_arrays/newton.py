@@ -56,28 +56,28 @@ def direction(xp, z, gradient, curvature, group, ratio, most, check_every=1, pre
     return p, steps
 
 
-def line_search(xp, slope, at_zero, tries=8, enough=0.1):
+def line_search(slope, at_zero, tries=8, enough=0.1):
     """Step lengths at which a convex function's slope has fallen to ``enough`` of its start.
 
-    ``slope(t)`` for t (1, G), one of each group, ``at_zero`` its value at 0, negative. Starts with
-    1, goes on by the secant inside a bracket.
+    ``slope(t)`` for t (1, G), one of each group, ``at_zero`` its value at 0, negative; ndarrays.
+    Starts with 1, goes on by the secant inside a bracket.
     """
-    start = xp.asarray(at_zero)
-    low, low_slope = xp.zeros_like(start), start
-    high, high_slope = xp.full_like(start, np.inf), xp.full_like(start, np.inf)
-    t = xp.where(start < 0, xp.ones_like(start), 0)
+    start = np.asarray(at_zero)
+    low, low_slope = np.zeros_like(start), start
+    high, high_slope = np.full_like(start, np.inf), np.full_like(start, np.inf)
+    t = np.where(start < 0, 1.0, 0.0)
     for _ in range(tries):
         now = slope(t)
         done = (abs(now) <= enough * abs(start)) | (start >= 0)
-        if bool(done.all()):
+        if done.all():
             break
         rising = now > 0
-        high, high_slope = xp.where(rising, t, high), xp.where(rising, now, high_slope)
-        low, low_slope = xp.where(rising, low, t), xp.where(rising, low_slope, now)
-        bounded = xp.isfinite(high)
-        top = xp.where(bounded, high, 2 * t)
-        rise = xp.where(bounded, high_slope - low_slope, 1)
-        share = xp.where(bounded, -low_slope / xp.where(rise > 0, rise, 1), 1)
-        guess = low + (top - low) * xp.where(bounded, xp.clip(share, 0.05, 0.95), 1)
-        t = xp.where(done, t, guess)
+        high, high_slope = np.where(rising, t, high), np.where(rising, now, high_slope)
+        low, low_slope = np.where(rising, low, t), np.where(rising, low_slope, now)
+        bounded = np.isfinite(high)
+        top = np.where(bounded, high, 2 * t)
+        rise = np.where(bounded, high_slope, 0) - np.where(bounded, low_slope, -1)
+        share = np.where(bounded, -low_slope / np.where(rise > 0, rise, 1), 1)
+        guess = low + (top - low) * np.where(bounded, np.clip(share, 0.05, 0.95), 1)
+        t = np.where(done, t, guess)
     return t

@@ -20,10 +20,12 @@ class Rows:
         In which products are taken. Features of that dtype are multiplied in place, with the map
         applied to the small factor; others, and those far from zero compared to their spread, go
         through converted blocks of rows.
+    kernels : :class:`.native.Kernels`, optional
+        Which takes the column sums of what is transposed.
     """
 
-    def __init__(self, xp, data, centre, inverse_scale, dtype):
-        self.xp, self.data, self.dtype = xp, data, np.dtype(dtype)
+    def __init__(self, xp, data, centre, inverse_scale, dtype, kernels=None):
+        self.xp, self.data, self.dtype, self.kernels = xp, data, np.dtype(dtype), kernels
         self.n, self.width = data.shape
         self.centre = xp.asarray(centre, dtype=np.float64)
         self.scale = xp.asarray(inverse_scale, dtype=np.float64)
@@ -64,7 +66,10 @@ class Rows:
     def transposed_times(self, g):
         """g^T Z, (K, D + 1) in float64, for g (N, K)."""
         xp = self.xp
-        total = g.sum(axis=0, dtype=np.float64)
+        if self.kernels is None:
+            total = g.sum(axis=0, dtype=np.float64)
+        else:
+            total = self.kernels.column_sums(g)
         out = xp.empty((g.shape[1], self.width + 1), np.float64)
         out[:, -1] = total
         if self.direct:
@@ -74,6 +79,21 @@ class Rows:
         for rows in self._blocks():
             out[:, :-1] += g[rows].T @ self.mapped(rows)
         return out
+
+    def both(self, v, g):
+        """``times(v)`` and ``transposed_times(g)``, with every row mapped once."""
+        xp = self.xp
+        if self.direct:
+            return self.times(v), self.transposed_times(g)
+        f = xp.empty((self.n, len(v)), self.dtype)
+        out = xp.zeros((g.shape[1], self.width + 1), np.float64)
+        out[:, -1] = g.sum(axis=0, dtype=np.float64)
+        weights, bias = xp.ascontiguousarray(v[:, :-1].T), v[:, -1]
+        for rows in self._blocks():
+            block = self.mapped(rows)
+            f[rows] = block @ weights + bias
+            out[:, :-1] += g[rows].T @ block
+        return f, out
 
 
 def numbers(xp, data):

@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from .losses import Loss
+from . import native
+from .losses import Loss, host
 from .newton import direction, line_search
 from .precondition import Directions, Preconditioner, sampling_cost
 from .rows import Rows
@@ -116,8 +117,12 @@ class _Solver:
     ):
         self.xp, self.tol, self.max_passes = xp, tol, max_passes
         self.dtype = np.dtype(np.float32 if tol >= FLOAT64_TOL else np.float64)
-        self.z = Rows(xp, features, mean, inverse_scale, self.dtype)
-        self.loss = Loss(xp, codes, n_classes, form, hinge, C, self.dtype)
+        self.kernels = native.kernels(xp, self.dtype)
+        self.z = Rows(xp, features, mean, inverse_scale, self.dtype, self.kernels)
+        if self.kernels is None:
+            self.loss = Loss(xp, codes, n_classes, form, hinge, C, self.dtype)
+        else:
+            self.loss = native.NativeLoss(self.kernels, codes, n_classes, form, hinge, C)
         self.v = xp.zeros((n_classes, features.shape[1] + 1), np.float64)
         self.f = xp.zeros((self.z.n, n_classes), self.dtype)
         self.a = xp.zeros_like(self.f)
@@ -137,14 +142,13 @@ class _Solver:
         while True:
             steps = 0
             while True:
-                m = loss.margins(self.f)
-                new, threshold = loss.step(self.a, m, rho)
-                of_dual = self.z.transposed_times(loss.coefficients(new))
+                state = loss.advance(self.f, self.a, rho)
+                new = state.multipliers
+                of_dual = self.z.transposed_times(state.coefficients)
                 self.passes += 0.5
                 gradient = self.v - of_dual
-                primal = 0.5 * float((self.v * self.v).sum()) + loss.primal(m)
-                dual = loss.dual(new) - 0.5 * float((of_dual * of_dual).sum())
-                inner = 0.5 * float((gradient * gradient).sum())
+                size, dual_size, inner = self.half_squares(self.v, of_dual, gradient)
+                primal, dual = size + state.primal, state.dual - dual_size
                 gap = primal - dual
                 over = self.passes >= self.max_passes
                 if gap <= aim * primal or over:
@@ -157,46 +161,71 @@ class _Solver:
                     break
                 if inner <= 1e-30 * max(primal, 1.0):
                     break
-                self.newton(gradient, m, new, threshold, rho)
+                self.newton(gradient, state.curvature, rho)
                 steps += 1
             self.rounds += 1
             self.a = new
             if not loss.smooth and steps <= 2:
                 rho *= growth
 
-    def newton(self, gradient, m, new, threshold, rho):
+    def half_squares(self, *vectors):
+        """|v|^2 / 2 of each, floats, in one transfer."""
+        return [0.5 * float(x) for x in self.to_host(*(self.xp.vdot(v, v) for v in vectors))]
+
+    def to_host(self, *arrays):
+        """Arrays of one shape, brought to the host at once."""
+        return host(self.xp, self.xp.stack(arrays))
+
+    def newton(self, gradient, curvature_of, rho):
         """One step of Newton's method with a search along it."""
         xp, loss, z = self.xp, self.loss, self.z
-        rows, curvature = loss.curvature(new, threshold, rho)
-        p = -gradient.astype(self.dtype)
-        if len(rows):
-            active = self.gather(rows, curvature)
-            share = active.n / z.n
-            precondition = self.preconditioner(curvature)
-            most = max(4, int((self.max_passes - self.passes) / share) + 1)
-            p, steps = direction(
-                xp, active, -p, curvature, self.group, self.ratio, min(most, 500),
-                self.check_every, precondition,
-            )  # fmt: skip
-            self.cg_steps += steps
-            self.passes += steps * share
+        rows, curvature = curvature_of()
+        p = gradient.astype(self.dtype)
+        p = self.direction(p, rows, curvature) if len(rows) else -p
         fp = z.times(p)
         self.passes += 0.5
-        dm = loss.differences(fp)
         p = p.astype(np.float64)
-        vp = self.group((self.v * p).sum(axis=1)).T
-        pp = self.group((p * p).sum(axis=1)).T
+        vp, pp = self.to_host((self.v * p).sum(axis=1), (p * p).sum(axis=1))
+        vp, pp = loss.group(vp[None]), loss.group(pp[None])
+        loss_slope = loss.slope_along(self.f, self.a, fp, rho)
 
         def slope(t):
-            return vp + t * pp + loss.slope(self.a, m, dm, t, rho)
+            return vp + t * pp + loss_slope(t)
 
-        t = line_search(xp, slope, slope(xp.zeros_like(vp)))
-        self.v += t.T * p
-        self.f += t.astype(self.dtype) * fp
+        t = line_search(slope, slope(np.zeros_like(vp)))
+        self.v += xp.asarray(t.T) * p
+        self.f += xp.asarray(t.astype(self.dtype)) * fp
         self.newton_steps += 1
+
+    def direction(self, gradient, rows, curvature):
+        """Newton's direction, from the rows that have curvature."""
+        z = self.z
+        few = len(rows) <= ALL_ROWS * z.n
+        share = len(rows) / z.n if few else 1.0
+        precondition = self.preconditioner(curvature)
+        most = min(max(4, int((self.max_passes - self.passes) / share) + 1), 500)
+        if self.kernels is not None:
+            p, steps = self.kernels.direction(
+                self.loss, z, rows, curvature, gradient, self.ratio, most, self.check_every,
+                precondition, gathered=few,
+            )  # fmt: skip
+        else:
+            active = z
+            if few:
+                curvature.take(rows)
+                active = _Gathered(self.xp, z.mapped(rows))
+            p, steps = direction(
+                self.xp, active, gradient, curvature, self.group, self.ratio, most,
+                self.check_every, precondition,
+            )  # fmt: skip
+        self.cg_steps += steps
+        self.passes += steps * share
+        return p
 
     def preconditioner(self, curvature):
         """Of the curvature's sum over rows; None where it would take much of the passes left."""
+        if self.kernels is not None and len(self.v) > native.MOST_CLASSES:
+            return None
         if self.directions is None:
             cost = sampling_cost(self.z) / len(self.v)
             if cost > 0.25 * (self.max_passes - self.passes):
@@ -206,25 +235,16 @@ class _Solver:
         between = curvature.between_classes()
         return Preconditioner(self.xp, between, self.directions, self.dtype, self.loss.independent)
 
-    def gather(self, rows, curvature):
-        """The rows that have curvature, mapped, or all rows as they are where these are most."""
-        z = self.z
-        if len(rows) > ALL_ROWS * z.n:
-            return z
-        curvature.take(rows)
-        return _Gathered(self.xp, z.mapped(rows))
-
     def certify(self, a):
         """The gap of weights and multipliers, products and sums in float64 throughout."""
-        loss = self.loss
-        z = self.z.at(np.float64)
-        f = z.times(self.v)
-        exact = Loss(self.xp, loss.codes, len(self.v), loss.form, loss.hinge, loss.C, np.float64)
+        loss, xp = self.loss, self.xp
+        exact = Loss(xp, loss.codes, len(self.v), loss.form, loss.hinge, loss.C, np.float64)
         a = exact.feasible(a)
-        of_dual = z.transposed_times(exact.coefficients(a))
+        f, of_dual = self.z.at(np.float64).both(self.v, exact.coefficients(a))
         self.passes += 1.0
-        primal = 0.5 * float((self.v * self.v).sum()) + exact.primal(exact.margins(f))
-        dual = exact.dual(a) - 0.5 * float((of_dual * of_dual).sum())
+        size, dual_size = self.half_squares(self.v, of_dual)
+        primal = size + exact.primal(exact.margins(f))
+        dual = exact.dual(a) - dual_size
         dual = max(0.0, dual)  # multipliers of zero are feasible, too
         gap = max(0.0, (primal - dual) / primal)
         self.f = f.astype(self.dtype)

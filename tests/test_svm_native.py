@@ -1,0 +1,134 @@
+"""What a GPU does with samples, and what hands it the arrays, on the processor."""
+
+import numpy as np
+import pytest
+from helpers import FORMS, bfloat16_bits, class_labels, relu_features
+from svm_module import HostKernels
+
+import lead_fast.backend as backend
+from lead_fast import reference, svm
+from lead_fast.features import Features, as_features
+from lead_fast.svm_arrays import native, svm_fit_arrays
+from lead_fast.svm_arrays.losses import Loss
+from lead_fast.svm_arrays.precondition import Directions, Preconditioner, orthonormal
+from lead_fast.svm_arrays.rows import Rows
+
+form = pytest.mark.parametrize(("name", "hinge"), FORMS)
+
+
+def problem(name, hinge, n, k, seed=0, C=0.7):
+    """Loss, step, decision values, multipliers, a direction; float32."""
+    rng = np.random.default_rng(seed)
+    codes = (np.arange(n) % k).astype(np.int32)
+    loss = Loss(np, codes, k, name, hinge, C, np.float32)
+    rho = 2 * loss.C if loss.smooth else 0.4
+    f, df = rng.normal(size=(2, n, k)).astype(np.float32)
+    a = np.zeros((n, k), np.float32)
+    if not loss.smooth:
+        a = loss.step(a, loss.margins(df), np.float32(0.3))[0]
+    return loss, np.float32(rho), f, a, df
+
+
+@form
+@pytest.mark.parametrize("k", [2, 3, 10, 101])
+def test_samples_by_the_formulas(name, hinge, k):
+    loss, rho, f, a, df = problem(name, hinge, 300, k)
+    start = native.FORMS.index(name), hinge, loss.C, loss.codes
+    new, coefficients, mask, weight, curved, totals = backend.cpu().svm_rows_advance(
+        *start, f, a, rho
+    )
+    expected = loss.advance(f, a, rho)
+    np.testing.assert_allclose(new, expected.multipliers, rtol=1e-6, atol=2e-6)
+    np.testing.assert_allclose(coefficients, expected.coefficients, rtol=1e-6, atol=1e-5)
+    total, linear, quadratic = totals
+    assert abs(loss.C * total - expected.primal) <= 1e-5 * expected.primal
+    dual = linear - (quadratic / (4 * loss.C) if hinge == 2 else 0)
+    assert abs(dual - expected.dual) <= 1e-5 * abs(linear)
+    # Roundings may differ about what is free only where a multiplier is at its bound.
+    _, curvature = expected.curvature()
+    free = curvature.free > 0
+    near = (np.abs(new) < 1e-5) | (np.abs(new - loss.cap) < 1e-5)
+    if name == "cs" and hinge == 1:
+        near |= near.any(axis=1, keepdims=True)
+    assert (near | (free == (mask > 0))).all()
+    assert not mask[curved == 0].any()
+    same = ((mask > 0) == free).all(axis=1)
+    assert same.mean() > 0.9
+    shift = np.linspace(-1, 1, k).astype(np.float32)
+    g = backend.cpu().svm_rows_curve(*start, df, shift, mask, weight, rho)
+    size = np.abs(df).max() * rho * k
+    np.testing.assert_allclose(g[same], curvature(df + shift)[same], atol=1e-6 * size)
+    slope = loss.slope_along(f, a, df, rho)
+    t = np.full((1, k if name == "ovr" else 1), 0.37, np.float32)
+    found = backend.cpu().svm_rows_slope(*start, f, a, df, t.ravel(), rho)
+    terms = np.abs(expected.multipliers * df).sum() + 1
+    np.testing.assert_allclose(found[None], slope(t), atol=1e-5 * terms)
+
+
+@pytest.mark.parametrize("hinge", [1, 2])
+def test_threshold_by_bisection(hinge):
+    loss, rho, f, a, _ = problem("cs", hinge, 200, 7, C=0.3)
+    new = backend.cpu().svm_rows_advance(2, hinge, loss.C, loss.codes, f, a, rho)[0]
+    v = a + rho * loss.margins(f).astype(np.float64)
+    low, high = np.zeros(len(v)), v.max(axis=1).clip(0)
+    for _ in range(80):
+        t = (low + high) / 2
+        total = np.maximum(v - t[:, None], 0).sum(axis=1)
+        above = total > loss.C if hinge == 1 else rho * total / (2 * loss.C) > t
+        low, high = np.where(above, t, low), np.where(above, high, t)
+    t = low if hinge == 2 else np.where(np.maximum(v, 0).sum(axis=1) <= loss.C, 0, low)
+    np.testing.assert_allclose(new, np.maximum(v - t[:, None], 0), atol=3e-6)
+
+
+@pytest.mark.parametrize("diagonal", [False, True])
+def test_the_dense_form_of_the_preconditioner(diagonal, rng):
+    x = rng.normal(size=(60, 9))
+    directions = Directions(np, Rows(np, x, np.zeros(9), np.ones(9), np.float64), rank=4)
+    between = rng.normal(size=(5, 5))
+    between = np.diag(between @ between.T) if diagonal else between @ between.T
+    kind = Preconditioner(np, between, directions, np.float64, diagonal)
+    basis, inside, turn, mixed = kind.dense(np.float64)
+    r = rng.normal(size=(5, 10))
+    seen = r @ basis
+    seen = inside * seen if turn is None else turn @ (inside * (turn.T @ seen))
+    np.testing.assert_allclose(mixed @ r + seen @ basis.T, kind(r), atol=1e-12)
+
+
+@form
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_solver_with_kernels(monkeypatch, name, hinge, dtype):
+    codes = class_labels((150, 130, 20), 0)
+    features = relu_features(codes, 24, seed=0)
+    raw, values, columns = features, features, svm.column_map(as_features(features), "unit")
+    if dtype == "bfloat16":
+        raw, values = bfloat16_bits(features)
+        columns = svm.column_map(Features(raw, "bfloat16"), "unit")
+    kernels = HostKernels()
+    monkeypatch.setattr(native, "kernels", lambda xp, dtype: kernels)
+    found = svm_fit_arrays(
+        kernels.xp, raw, codes, 3, columns.centre, columns.inverse_scale, name, hinge
+    )
+    assert found.converged
+    assert kernels.called >= {"advance", "slope", "sums"}
+    assert kernels.called & {"direct", "converted", "gathered"}
+    z = (np.asarray(values, np.float64) - columns.centre) * columns.inverse_scale
+    value = reference.primal(found.weights, found.bias, z, codes, name, hinge, 1.0)
+    assert abs(found.primal - value) <= 1e-10 * value
+    monkeypatch.undo()
+    plain = svm_fit_arrays(np, raw, codes, 3, columns.centre, columns.inverse_scale, name, hinge)
+    assert found.dual <= plain.primal * (1 + 1e-9)
+    assert plain.dual <= found.primal * (1 + 1e-9)
+    assert found.passes <= 2 * plain.passes + 10
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_orthonormal_columns(dtype, rng):
+    tall = (rng.normal(size=(90, 8)) * 10.0 ** np.arange(-4, 4)).astype(dtype)
+    tall[:, 3] = 2 * tall[:, 5]
+    found = orthonormal(np, orthonormal(np, tall)).astype(np.float64)
+    gram = found.T @ found
+    # Seven directions: projecting on them twice is projecting once, and loses nothing.
+    np.testing.assert_allclose(np.linalg.eigvalsh(gram)[1:], 1, atol=30 * np.finfo(dtype).eps)
+    back = found @ (found.T @ tall)
+    limit = 3e-3 if dtype == np.float32 else 1e-7
+    assert np.abs((back - tall) / np.abs(tall).max(axis=0)).max() <= limit
