@@ -35,13 +35,15 @@ constexpr double kStepGrowth = 1.5;  // of rho from one proximal step to the nex
 constexpr double kBeyond = 1.5;      // how far the next proximal step starts along the last one
 constexpr double kResidual = 0.3;    // to which conjugate gradients reduce the residual
 constexpr double kBalance = 1.0;     // of the two parts of the gap, for an inner problem to end
+// Of the wanted gap: with so little left for the multipliers, the inner problem alone is to do.
+constexpr double kEnough = 0.75;
 constexpr int kMostGradientSteps = 60;
 constexpr int kMostNewtonSteps = 60;
 constexpr double kLineSearch = 0.1;  // of the slope at 0 that may be left
-constexpr double kWithinSet = 0.8;   // of the wanted gap, what the working set alone may have
+constexpr double kWithinSet = 0.85;  // of the wanted gap, what the working set alone may have
 // Decision values are moved on by products with coarse rows, and are taken anew once, when the gap
 // is so many times the wanted one.
-constexpr double kRefreshBelow = 3.0;
+constexpr double kRefreshBelow = 5.0;
 
 using Parts = std::array<double, kParts>;
 
@@ -193,7 +195,8 @@ class Newton {
                 continue;
             }
             if (gap <= within * (dual_ + gap) || exhausted()) break;
-            if (steps > 0 && inner_ <= kBalance * shares_) {
+            const bool enough = shares_ <= kEnough * within * (dual_ + gap);
+            if (steps > 0 && inner_ <= kBalance * shares_ && !enough) {
                 go_beyond();
                 s_.step = rho_ *= static_cast<float>(kStepGrowth);
                 steps = 0;
