@@ -10,6 +10,7 @@ paper's text; its score needs no spectrum, so that stage is measured beside it a
 """
 
 import argparse
+import contextlib
 import json
 import pathlib
 import sys
@@ -44,8 +45,10 @@ def main(argv=None):
     missing = None
     for number, (model, features, labels) in enumerate(_models(arguments)):
         if number == 0:  # load libraries, start threads
-            for name in arguments.metrics:
-                _ours(name, features[:600, :64], labels[:600], "cpu")
+            for device in ("cpu", "cuda"):
+                with contextlib.suppress(DeviceError):
+                    for name in arguments.metrics:
+                        _ours(name, features[:600, :64], labels[:600], device)
         for device in ("cpu", "cuda"):
             if device == "cuda" and missing:
                 continue

@@ -14,7 +14,7 @@ class Scorer:
         One of ``lead_fast.metrics.names()``, several of them, or ``"all"``: those that can be
         computed from what is given.
     device : {None, "cpu", "cuda", "cuda:N"}
-        A GPU for ``"lead"`` only.
+        None: where the features are.
     **options
         Of the metric; those of :func:`lead` for ``"lead"``. Of several metrics, each takes the
         options that it has.
@@ -104,7 +104,7 @@ def score(features, labels, metric="lead", device=None, **options):
         One of ``lead_fast.metrics.names()``, several of them, or ``"all"``: those that can be
         computed from what is given.
     device : {None, "cpu", "cuda", "cuda:N"}
-        A GPU for ``"lead"`` only.
+        None: where the features are.
     **options
         Of the metric; those of :func:`lead` for ``"lead"``. Of several metrics, each takes the
         options that it has.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import lead_fast as lf
-from lead_fast.errors import InputError, ScoreWarning
+from lead_fast.errors import InputError, SaturationWarning, ScoreWarning
 
 KEYS = [(model, name) for model in golden.MODELS for name in ("leep", "nce")]
 
@@ -94,3 +94,11 @@ def test_outputs_come_with_each_call_or_with_the_constructor(rng):
     both = lf.Scorer(labels, ["leep", "nce", "knn"])(np.arange(30.0)[:, None], source=q)
     assert both["leep"] == scorer(x, source=q)
     assert both["nce"] == lf.score(x, labels, "nce", source=q)
+
+
+def test_leep_warns_where_it_tells_nothing():
+    labels = np.repeat([0, 1], 10)
+    with pytest.warns(ScoreWarning, match="same probabilities"):
+        lf.score(np.zeros((20, 1)), labels, "leep", source=np.full((20, 4), 0.25))
+    with pytest.warns(SaturationWarning, match="one label"):
+        lf.score(np.zeros((20, 1)), labels, "leep", source=np.eye(2)[labels], log=False)

@@ -4,6 +4,7 @@ import golden
 import numpy as np
 import pytest
 from helpers import EPS32, class_labels, relu_features, threads
+from scipy.optimize import minimize
 from scipy.special import log_softmax, softmax
 
 import lead_fast as lf
@@ -99,3 +100,43 @@ def test_fewer_samples_than_features_warn():
     labels = class_labels([15, 15])
     with pytest.warns(ScoreWarning, match="fewer samples"):
         lf.score(relu_features(labels, 64), labels, "pactran")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("flatness", [True, False])
+def test_the_public_codes_steps(dtype, flatness):
+    labels = class_labels([90, 50, 70])
+    x = relu_features(labels, 24, spread=0.5)
+    found = lf.score(x, labels, "pactran", steps=10, flatness=flatness, dtype=dtype)
+    expected = by_steps(x.astype(np.float64), labels, 10, flatness)
+    assert abs(found - expected) <= (1e-7 if dtype == "float64" else 1e-4) * abs(expected)
+    # Enough steps reach the optimum from any start; the objective alone is unique there.
+    for seed in (0, 1):
+        far = lf.score(x, labels, "pactran", steps=2000, seed=seed, flatness=False)
+        assert abs(far - lf.score(x, labels, "pactran", flatness=False)) <= 1e-3 * abs(far)
+    assert found != lf.score(x, labels, "pactran", steps=10, seed=1, flatness=flatness, dtype=dtype)
+
+
+def by_steps(x, labels, steps, flatness):
+    """L-BFGS-B on weights (D, K) and biases from the same draws, and the bound."""
+    (n, d), k = x.shape, labels.max() + 1
+    x = x - x.mean(axis=0)
+    hot = np.eye(k)[labels]
+
+    def loss(theta):
+        weights = theta.reshape(d + 1, k)
+        log_p = log_softmax(x @ weights[:d] + weights[d], axis=1)
+        error = (np.exp(log_p) - hot) / n
+        slope = np.vstack([x.T @ error + weights[:d] / n, error.sum(axis=0)])
+        return -(hot * log_p).sum() / n + 0.5 * (weights[:d] ** 2).sum() / n, slope.ravel()
+
+    start = np.zeros((d + 1, k))
+    start[:d] = 0.03 * np.random.default_rng(0).standard_normal((d, k))
+    found = minimize(
+        loss, start.ravel(), jac=True, method="L-BFGS-B", tol=1e-6, options={"maxiter": steps}
+    )
+    weights = found.x.reshape(d + 1, k)
+    p = softmax(x @ weights[:d] + weights[d], axis=1)
+    curvature = ((p - p**2).sum(axis=1) * ((x**2).sum(axis=1) + 1)).sum() + d * k / n
+    term = 0.5 * k * d / n * (100.0 / d) * np.log(curvature * n / (k * d)) if flatness else 0.0
+    return -(found.fun + term)

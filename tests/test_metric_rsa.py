@@ -109,3 +109,12 @@ def test_what_is_missing_or_wrong_is_said(rng):
         lf.score(np.ones((20, 4)), labels, "dds", reference=b)
     with pytest.raises(InputError, match="correlation"):
         lf.score(np.ones((20, 4)), labels, "rsa", reference=b)
+
+
+@pytest.mark.parametrize("name", ["rsa", "dds"])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_the_reference_itself_is_saturated(name, dtype, rng):
+    x = rng.standard_normal((40, 6))
+    with pytest.warns(SaturationWarning, match="saturated"):
+        found = lf.score(2.0 * x + 3.0, np.arange(40) % 2, name, reference=x, dtype=dtype)
+    assert abs(found - 100.0) <= 1e-3

@@ -7,7 +7,8 @@ from helpers import class_labels, relu_features
 
 import lead_fast as lf
 from lead_fast.errors import InputError, ScoreWarning
-from lead_fast.metrics import _linalg
+from lead_fast.metrics import _linalg, transrate
+from lead_fast.metrics.transrate import TransRate
 
 
 def reference(x, y, eps=1e-4, weighted=False):
@@ -49,6 +50,35 @@ def test_reference(counts, d, dtype):
     expected = reference(x, labels)
     limit = 1e-9 if dtype == "float64" else 1e-4
     assert abs(lf.score(x, labels, "transrate", dtype=dtype) - expected) <= limit * abs(expected)
+
+
+@pytest.mark.parametrize("counts, d", [([200, 5, 3], 30), ([90, 1, 97], 31), ([300, 280], 33)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_classes_in_turn_on_many_threads(counts, d, dtype, monkeypatch):
+    labels = class_labels(counts)
+    x = relu_features(labels, d, seed=4)
+    by_class = lf.score(x, labels, "transrate", dtype=dtype)
+    monkeypatch.setattr(TransRate, "_rates_by_class", None)
+    monkeypatch.setattr(transrate, "_IN_TURN", 0.0)
+    limit = 1e-11 if dtype == "float64" else 1e-5
+    assert abs(lf.score(x, labels, "transrate", dtype=dtype) - by_class) <= limit * abs(by_class)
+
+
+def test_classes_near_to_singular_take_float64(rng):
+    labels = class_labels([300, 40])
+    latent = rng.standard_normal((340, 12)) * np.geomspace(1, 1e-5, 12)
+    x = latent @ np.linalg.qr(rng.standard_normal((12, 12)))[0]
+    expected = reference(x.astype(np.float32), labels, eps=1e-12)
+    score = lf.score(x.astype(np.float32), labels, "transrate", eps=1e-12)
+    assert abs(score - expected) <= 1e-5 * abs(expected)
+
+
+def test_several_metrics_get_the_same_scatter():
+    labels = class_labels([60, 70, 80])
+    x = relu_features(labels, 24, seed=5)
+    several = lf.score(x, labels, ["transrate", "sfda", "hscore"])
+    for name, score in several.items():
+        assert abs(lf.score(x, labels, name) - score) <= 1e-6 * abs(score)
 
 
 def test_options():

@@ -250,14 +250,18 @@ def test_line_search_finds_each_groups_zero():
     assert np.abs(t - zeros).max() <= 1e-2
 
 
-@pytest.mark.parametrize("name", ["ww", "ovr", "cs"])
-def test_passes_stay_below_200_on_backbone_like_features(name):
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [("ww", (4000, 256, 10)), ("ovr", (4000, 256, 10)), ("cs", (4000, 256, 10)),
+     ("ww", (3000, 256, 50)), ("ovr", (3000, 256, 50))],
+)  # fmt: skip
+def test_passes_stay_below_200_on_backbone_like_features(name, size):
     sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "bench"))
     try:
         from data import backbone_features
     finally:
         sys.path.pop(0)
-    features, codes = backbone_features(4000, 256, 10)
+    features, codes = backbone_features(*size)
     found, _ = fit(np, features, codes, name, 1)
     assert found.converged
     assert found.passes < 200

@@ -352,6 +352,9 @@ void take_blas() {
     take(level3, "sgemm", blas().sgemm);
     take(level3, "dgemm", blas().dgemm);
     take(level3, "ssyrk", blas().ssyrk);
+    take(level3, "dsyrk", blas().dsyrk);
+    take(lapack, "spotrf", blas().spotrf);
+    take(lapack, "dpotrf", blas().dpotrf);
     take(lapack, "dsyevd", blas().dsyevd);
 }
 

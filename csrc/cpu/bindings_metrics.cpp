@@ -4,6 +4,7 @@
 
 #include <vector>
 
+#include "../class_scatter.h"
 #include "../mixture.h"
 #include "../pairs.h"
 #include "../softmax.h"
@@ -224,6 +225,44 @@ py::tuple e_step(const Array& z, int d, const Array& mean, const Array& factor,
                                                           order, depth, threads);
 }
 
+// order (n) int64: rows by class; ends (classes) int64; spread (classes, d) or None; total (d, d)
+// or None. Returns log-determinants and pivots.
+py::tuple log_determinants(const Array& x, const std::string& dtype, const Array& order,
+                           const Array& ends, const Array& centre, const py::object& spread,
+                           const Array& shift, bool exact, const py::object& total, int threads) {
+    const char* op = "class_log_determinants";
+    const FeatureMatrix m = features(x, dtype, op);
+    const std::int64_t classes = ends.size(), rows = order.size();
+    const auto* sequence = checked<std::int64_t>(order, {rows}, op, "order");
+    const auto* stop = checked<std::int64_t>(ends, {classes}, op, "ends");
+    require(classes > 0 && stop[classes - 1] == rows, op, "ends do not cover the rows");
+    for (std::int64_t c = 0; c < classes; ++c) {
+        require(stop[c] >= (c > 0 ? stop[c - 1] : 0), op, "ends must ascend");
+    }
+    for (std::int64_t i = 0; i < rows; ++i) {
+        require(sequence[i] >= 0 && sequence[i] < m.n, op, "a row number is out of range");
+    }
+    const double* middle = checked<double>(centre, {classes, m.d}, op, "centre");
+    const double* level = checked<double>(shift, {classes}, op, "shift");
+    const double* apart = nullptr;
+    double* sum = nullptr;
+    if (!spread.is_none()) {
+        apart = checked<double>(spread.cast<Array>(), {classes, m.d}, op, "spread");
+    }
+    if (!total.is_none()) {
+        Array out = total.cast<Array>();
+        sum = checked_out<double>(out, {m.d, m.d}, op, "total");
+    }
+    Dense<double> found(classes), pivots(classes);
+    double *f = found.mutable_data(), *p = pivots.mutable_data();
+    {
+        py::gil_scoped_release release;
+        class_log_determinants(m, sequence, stop, static_cast<int>(classes), middle, apart, level,
+                               exact, threads, sum, f, p);
+    }
+    return py::make_tuple(found, pivots);
+}
+
 }  // namespace
 
 void bind_metrics(py::module_& m) {
@@ -234,6 +273,7 @@ void bind_metrics(py::module_& m) {
     m.def("one_hot_products", &one_hot);
     m.def("softmax_pass", &softmax);
     m.def("mixture_e_step", &e_step);
+    m.def("class_log_determinants", &log_determinants);
 }
 
 }  // namespace lead_fast

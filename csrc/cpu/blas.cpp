@@ -35,4 +35,35 @@ void gram(const float* a, int m, int k, float* c) {
     }
 }
 
+namespace {
+
+template <class T, class Syrk>
+void syrk(Syrk call, const T* a, bool rows, int size, int inner, int ld, bool add, T* c) {
+    char upper = 'U', turn = rows ? 'T' : 'N';
+    T one = 1, beta = add ? 1 : 0;
+    call(&upper, &turn, &size, &inner, &one, const_cast<T*>(a), &ld, &beta, c, &size);
+}
+
+template <class T, class Potrf>
+bool potrf(Potrf call, T* a, int n) {
+    char upper = 'U';
+    int info = 0;
+    call(&upper, &n, a, &n, &info);
+    return info == 0;
+}
+
+}  // namespace
+
+void syrk_upper(const float* a, bool rows, int size, int inner, int ld, bool add, float* c) {
+    syrk(blas().ssyrk, a, rows, size, inner, ld, add, c);
+}
+
+void syrk_upper(const double* a, bool rows, int size, int inner, int ld, bool add, double* c) {
+    syrk(blas().dsyrk, a, rows, size, inner, ld, add, c);
+}
+
+bool potrf_upper(float* a, int n) { return potrf(blas().spotrf, a, n); }
+
+bool potrf_upper(double* a, int n) { return potrf(blas().dpotrf, a, n); }
+
 }  // namespace lead_fast

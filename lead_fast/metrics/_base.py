@@ -12,7 +12,8 @@ from typing import ClassVar
 import numpy as np
 
 from .. import backend
-from ..errors import DeviceError, InputError, InputTypeError, SaturationWarning, ScoreWarning
+from ..device import resolve, to_host
+from ..errors import InputError, InputTypeError, SaturationWarning, ScoreWarning
 from ..labels import Labels, encode
 from ..options import choice
 
@@ -69,6 +70,7 @@ def encode_targets(labels, metric, multi_label):
 
 
 def _multi_labels(labels):
+    labels = to_host(labels, "labels")
     if type(labels).__module__.split(".")[0] == "torch":
         labels = labels.detach().cpu().numpy()
     try:
@@ -89,7 +91,8 @@ class Metric:
     Parameters
     ----------
     labels : array-like (N,), or (N, K) of 0/1 where `multi_label` is set
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
+        None: where the features are. On a GPU the work is CuPy's, on the caller's stream.
     dtype : {"float32", "float64"}
         Of the products with the features; everything of size D x D and K x D is float64 anyway.
 
@@ -131,10 +134,7 @@ class Metric:
 
     def __init__(self, labels, device=None, dtype="float32"):
         self.device = backend.check_device(device)
-        if self.device != "cpu":
-            raise DeviceError(
-                f"device {device!r}: metric {self.name!r} runs on the CPU only in this version"
-            )
+        self._device = device if device is None else self.device
         self.dtype = np.dtype(choice("dtype", dtype, DTYPES))
         self.labels = encode_targets(labels, self.name, self.multi_label)
 
@@ -157,7 +157,8 @@ class Metric:
         for name in inputs:
             if name not in self.per_model:
                 raise InputTypeError(f"metric {self.name!r} takes no {name!r} with its features")
-        score = float(self.evaluate(shared, **inputs))
+        with shared.active():
+            score = float(self.evaluate(shared, **inputs))
         if not math.isfinite(score):
             raise InputError(f"{self.name}: the score is {score}; rescale the features")
         return score
@@ -166,7 +167,12 @@ class Metric:
         """What metrics need of these features, computed when it is first asked for."""
         from ._shared import Shared
 
-        return Shared(features, self.labels, self.dtype)
+        place = resolve(self._device, features)
+        if place is None:
+            return Shared(to_host(features, "features"), self.labels, self.dtype)
+        from ._arrays import share_on
+
+        return share_on(place, features, self.labels, self.dtype)
 
     def evaluate(self, shared, **inputs):
         """The score from one model's :class:`Shared`."""

@@ -7,7 +7,7 @@ satisfy V V^T = S_w^-1 whatever S_b is, so the discriminant needs one Cholesky f
 import numpy as np
 
 from ..errors import InputError
-from ._linalg import cholesky, namespace, solve_lower
+from ._linalg import add_to_diagonal, cholesky, namespace, solve_lower, triangular
 
 # A feature of which the others explain all but this fraction of the variance, to which float32
 # products are good, makes the solution as uncertain as they are.
@@ -63,8 +63,7 @@ def discriminant(within, means, shrinkage):
     d = len(within)
     level = shrinkage * float(xp.trace(within)) / d
     matrix = (1.0 - shrinkage) * within
-    place = xp.arange(d)
-    matrix[place, place] += level
+    add_to_diagonal(matrix, level)
     scale = xp.diagonal(matrix).copy()
     if not float(scale.min()) > 0.0:
         return None, 0.0
@@ -77,12 +76,7 @@ def discriminant(within, means, shrinkage):
 
 def solve_upper(factor, b):
     """``L^-T b`` for the lower triangle of ``factor``."""
-    if namespace(factor) is np:
-        from scipy.linalg import solve_triangular
-    else:
-        from cupyx.scipy.linalg import solve_triangular
-    options = {"check_finite": False} if namespace(factor) is np else {}
-    return solve_triangular(factor, b, lower=True, trans=1, **options)
+    return triangular(namespace(factor))(factor, b, lower=True, trans=1, check_finite=False)
 
 
 def first_analysis(shared):
@@ -115,13 +109,14 @@ def first_analysis(shared):
 
 def scores(weights, means, counts):
     """Constant term (K,) of the linear scores: ``log prior - m.w / 2``."""
-    return np.log(counts / counts.sum()) - 0.5 * np.einsum("kd,dk->k", means, weights)
+    xp = namespace(weights)
+    return xp.log(counts / counts.sum()) - 0.5 * xp.einsum("kd,dk->k", means, weights)
 
 
 def softmax(values):
     """Softmax over the last axis, in place; returns its argument."""
     values -= values.max(axis=1, keepdims=True)
     with np.errstate(under="ignore"):
-        np.exp(values, out=values)
+        namespace(values).exp(values, out=values)
     values /= values.sum(axis=1, keepdims=True)
     return values

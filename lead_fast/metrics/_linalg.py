@@ -4,17 +4,65 @@ What a metric needs beyond products: sums of outer products, a Cholesky factor, 
 the tridiagonal form that answers questions about a spectrum for half the price of eigenvectors.
 """
 
+import importlib
+from contextlib import nullcontext
+
 import numpy as np
 
 
 def namespace(array):
     """NumPy for its arrays, CuPy for its own."""
-    return np if isinstance(array, np.ndarray) else __import__("cupy")
+    return np if isinstance(array, np.ndarray) else importlib.import_module("cupy")
 
 
 def to_numpy(array):
     """The array in the host's memory."""
     return array if isinstance(array, np.ndarray) else array.get()
+
+
+def add_to_diagonal(a, value):
+    """Add a number, or one for each place, to the diagonal of `a`, in place."""
+    place = namespace(a).arange(len(a))
+    a[place, place] += value
+
+
+def lower_factor(a):
+    """Lower factor L of ``a = L L^T``, clean, or None; by the namespace's own function."""
+    xp = namespace(a)
+    try:
+        with _checked(xp):
+            factor = xp.linalg.cholesky(a)
+    except np.linalg.LinAlgError:
+        return None
+    return factor if bool(xp.isfinite(factor.diagonal()).all()) else None
+
+
+def _checked(xp):
+    """A context in which factorisations that fail say so; CuPy does not ask by itself."""
+    return nullcontext() if xp is np else importlib.import_module("cupyx").errstate(linalg="raise")
+
+
+def inverse_factors(stack):
+    """Inverse Cholesky factors (M, D, D) of a stack, and half the log-determinants (M,); or None.
+
+    For matrices that are small and many.
+    """
+    xp = namespace(stack)
+    try:
+        with _checked(xp):
+            factor = xp.linalg.cholesky(stack)
+    except np.linalg.LinAlgError:
+        return None
+    diagonal = xp.diagonal(factor, axis1=1, axis2=2)
+    if not bool(xp.isfinite(diagonal).all()):
+        return None
+    return xp.tril(xp.linalg.inv(factor)), xp.log(diagonal).sum(axis=1)
+
+
+def triangular(xp):
+    """The solver for triangular matrices of a namespace."""
+    home = "scipy.linalg" if xp is np else "cupyx.scipy.linalg"
+    return importlib.import_module(home).solve_triangular
 
 
 def outer_sum(block, out=None, work=None):
@@ -95,7 +143,8 @@ def cholesky_upper(a):
     Parameters
     ----------
     a : array (D, D) float32 or float64
-        Only its upper triangle is read. Overwritten on the CPU if in Fortran order.
+        Only its upper triangle is read on the CPU; full on a GPU. Overwritten on the CPU if in
+        Fortran order.
 
     Returns
     -------
@@ -104,8 +153,8 @@ def cholesky_upper(a):
     """
     xp = namespace(a)
     if xp is not np:
-        factor = xp.linalg.cholesky(mirror(a)).T
-        return factor if bool(xp.isfinite(factor).all()) else None
+        factor = lower_factor(a)
+        return None if factor is None else factor.T
     from scipy.linalg import lapack
 
     potrf = lapack.spotrf if a.dtype == np.float32 else lapack.dpotrf
@@ -124,8 +173,7 @@ def cholesky(a, overwrite=False):
     """
     xp = namespace(a)
     if xp is not np:
-        factor = xp.linalg.cholesky(a)
-        return factor if bool(xp.isfinite(factor).all()) else None
+        return lower_factor(a)
     from scipy.linalg import lapack
 
     potrf = lapack.spotrf if a.dtype == np.float32 else lapack.dpotrf
@@ -138,25 +186,17 @@ def cholesky(a, overwrite=False):
 
 def solve_lower(factor, b):
     """``L^-1 b`` for the lower triangle of `factor`."""
-    if namespace(factor) is np:
-        from scipy.linalg import solve_triangular
-    else:
-        from cupyx.scipy.linalg import solve_triangular
-    return solve_triangular(factor, b, lower=True, check_finite=False)
+    return triangular(namespace(factor))(factor, b, lower=True, check_finite=False)
 
 
 def solve_transposed(factor, b):
     """``U^-T b`` for the upper triangle U of `factor`."""
-    if namespace(factor) is np:
-        from scipy.linalg import solve_triangular
-    else:
-        from cupyx.scipy.linalg import solve_triangular
-    return solve_triangular(factor, b, trans="T", lower=False, check_finite=False)
+    return triangular(namespace(factor))(factor, b, trans="T", lower=False, check_finite=False)
 
 
 # A float32 factor is used where no pivot loses more than this share of its diagonal entry: the
 # logarithms of pivots then err by some 1e-7 / 1e-4 at worst, most of them far less.
-_SAFE_PIVOT = 1e-4
+SAFE_PIVOT = 1e-4
 
 
 def log_determinant(a, work=None):
@@ -171,20 +211,41 @@ def log_determinant(a, work=None):
         Fortran order; room for a float32 factor.
     """
     if a.dtype == np.float32:
-        diagonal = a.diagonal().astype(np.float64)
         if work is None:
             work = namespace(a).empty_like(a, order="F")
         work[...] = a
-        factor = cholesky_upper(work)
-        if factor is not None:
-            pivots = factor.diagonal().astype(np.float64) ** 2
-            if bool((pivots > _SAFE_PIVOT * diagonal).all()):
-                return float(namespace(pivots).log(pivots).sum())
+        found = safe_log_determinant(work)
+        if found is not None:
+            return found
         a = a.astype(np.float64, order="F")
     factor = cholesky_upper(a)
     if factor is None:
         raise np.linalg.LinAlgError("not positive definite")
     return 2.0 * float(namespace(factor).log(factor.diagonal()).sum())
+
+
+def safe_log_determinant(a):
+    """As :func:`log_determinant`, of a float32 array that is overwritten; None if too uncertain."""
+    diagonal = a.diagonal().astype(np.float64)
+    factor = cholesky_upper(a)
+    if factor is None:
+        return None
+    pivots = factor.diagonal().astype(np.float64) ** 2
+    if not bool((pivots > SAFE_PIVOT * diagonal).all()):
+        return None
+    return float(namespace(pivots).log(pivots).sum())
+
+
+def plus_outer_narrow(upper, rows):
+    """``upper + rows.T @ rows`` in float32, Fortran order, on and above the diagonal."""
+    out = upper.astype(np.float32, order="F")
+    narrow = rows.astype(np.float32)
+    if namespace(rows) is not np:
+        out += narrow.T @ narrow
+        return out
+    from scipy.linalg import blas
+
+    return blas.ssyrk(1.0, narrow.T, beta=1.0, c=out, overwrite_c=True)
 
 
 def add_outer(a, vector):
@@ -241,9 +302,9 @@ class Tridiagonal:
     def __init__(self, a):
         self._xp = namespace(a)
         if self._xp is not np:
-            self._d, self._q = self._xp.linalg.eigh(a)
-            self._e = None
-            self.eigenvalues = self._d.get()
+            values, self._q = self._xp.linalg.eigh(a)
+            self._d, self._e = to_numpy(values), None
+            self.eigenvalues = self._d
             return
         from scipy.linalg import lapack
 
@@ -281,7 +342,7 @@ class Tridiagonal:
         return out
 
     def solve(self, shift, b):
-        """``(T + shift)^-1 b`` for one vector b (D,) and shift > 0, T positive semidefinite."""
+        """``(T + shift)^-1 b`` for one ndarray b (D,) and shift > 0, T positive semidefinite."""
         if self._e is None:
             return b / (self._d + shift)
         from scipy.linalg import lapack

@@ -10,8 +10,8 @@ from .. import backend
 from ._linalg import cholesky, inverse_lower
 
 _PAD = 16
-_MASS = 10 * np.finfo(np.float64).eps  # of the public code: no component is quite empty
-_DEPTH = {"float32": 30.0, "float64": 45.0}  # posteriors below exp(-depth) are 0
+MASS = 10 * np.finfo(np.float64).eps  # of the public code: no component is quite empty
+DEPTH = {"float32": 30.0, "float64": 45.0}  # posteriors below exp(-depth) are 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ class _Parameters:
         d = self.d
         rows = np.flatnonzero(self.posteriors[k])
         r = self.posteriors[k, rows].astype(np.float64)
-        mass = r.sum() + _MASS
+        mass = r.sum() + MASS
         # In float64: with fewer samples than dimensions the ridge is all that there is in some
         # directions, and must not drown in the rounding of the others.
         x = self.z[rows, :d].astype(np.float64)
@@ -84,26 +84,52 @@ def fit(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-6):
     n, d = z.shape
     wide = np.zeros((n, -(-d // _PAD) * _PAD), z.dtype)
     wide[:, :d] = z
-    likely = assignment.astype(np.int32)
     posteriors = np.zeros((n_components, n), z.dtype)
-    posteriors[likely, np.arange(n)] = 1
-    depth, before, converged = _DEPTH[z.dtype.name], -math.inf, False
-    threads = backend.threads()
+    posteriors[assignment, np.arange(n)] = 1
+    depth, threads = DEPTH[z.dtype.name], backend.threads()
     with backend.one_blas_thread(), ThreadPoolExecutor(threads) as pool:
-        parameters = _Parameters(wide, d, posteriors, ridge, pool)
-        for iteration in range(1, max_iter + 2):
-            if parameters.failed:
-                return None
+
+        def parameters(posteriors):
+            likely = posteriors.argmax(axis=0).astype(np.int32)
+            found = _Parameters(wide, d, posteriors, ridge, pool)
+            return None if found.failed else (found, likely)
+
+        def expectation(found):
+            of, likely = found
             posteriors, likelihood = backend.cpu().mixture_e_step(
-                wide, d, parameters.mean, parameters.factor, parameters.constant, likely,
+                wide, d, of.mean, of.factor, of.constant, likely,
                 np.argsort(likely, kind="stable"), depth, threads,
             )  # fmt: skip
-            likelihood = float(likelihood.mean())
-            # As in the public code, the parameters are updated once more after the last comparison.
-            if converged or iteration > max_iter:
-                break
-            likely = posteriors.argmax(axis=0).astype(np.int32)
-            parameters = _Parameters(wide, d, posteriors, ridge, pool)
-            converged = abs(likelihood - before) < tol
-            before = likelihood
+            return posteriors, float(likelihood.mean())
+
+        return iterate(posteriors, parameters, expectation, tol, max_iter)
+
+
+def iterate(posteriors, parameters, expectation, tol, max_iter):
+    """Alternate the two steps from posteriors (M, N).
+
+    Parameters
+    ----------
+    posteriors : array (M, N)
+    parameters : callable
+        Of posteriors: what `expectation` takes, or None where a covariance is singular.
+    expectation : callable
+        Of parameters: posteriors and the mean log-likelihood.
+
+    Returns
+    -------
+    Mixture, or None
+    """
+    before, converged = -math.inf, False
+    found = parameters(posteriors)
+    for iteration in range(1, max_iter + 2):
+        if found is None:
+            return None
+        posteriors, likelihood = expectation(found)
+        # As in the public code, the parameters are updated once more after the last comparison.
+        if converged or iteration > max_iter:
+            break
+        found = parameters(posteriors)
+        converged = abs(likelihood - before) < tol
+        before = likelihood
     return Mixture(posteriors, likelihood, iteration - 1, converged)

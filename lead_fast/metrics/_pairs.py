@@ -31,7 +31,7 @@ class LabelPairs:
     """
 
     def __init__(self, labels, ties):
-        self.n = labels.n
+        self.n, self.matrix = labels.n, getattr(labels, "matrix", None)
         self.count = self.n * (self.n - 1) // 2
         if self.count > _MOST_PAIRS:
             raise InputError(f"parc: {self.n} samples have too many pairs; set max_samples")

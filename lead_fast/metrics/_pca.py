@@ -11,19 +11,20 @@ def spectrum(shared):
     R is min(N, D). Directions are orthonormal, of either sign; those of no variance are 0 for
     N < D.
     """
+    xp = shared.xp
 
     def compute():
         if shared.n >= shared.d:
-            values, vectors = eigh(np.array(shared.total, dtype=shared.dtype))
+            values, vectors = eigh(xp.array(shared.total, dtype=shared.dtype))
             basis = vectors[:, ::-1]
         else:
             x = shared.x - shared.mean.astype(shared.dtype)
             values, vectors = eigh(x @ x.T)
             basis = x.T @ vectors[:, ::-1]
-            length = np.linalg.norm(basis, axis=0)
-            keep = length > np.finfo(shared.dtype).eps * shared.n * length.max(initial=0.0)
-            basis = np.where(keep, basis / np.where(keep, length, 1.0), 0.0)
-        values = np.maximum(values[::-1].astype(np.float64), 0.0)
+            length = xp.linalg.norm(basis, axis=0)
+            keep = length > shared.eps * shared.n * length.max()
+            basis = xp.where(keep, basis / xp.where(keep, length, 1.0), 0.0)
+        values = xp.maximum(values[::-1].astype(np.float64), 0.0)
         return values / shared.n, basis.astype(np.float64)
 
     return shared.once("pca", compute)

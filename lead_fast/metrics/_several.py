@@ -116,5 +116,6 @@ def score_each(metrics, features, keep=True, inputs=None, watch=None):
 
 def _outcome(metric, features, keep, shared, extra):
     if metric.over_zoo:
-        return metric.parts(shared)
+        with shared.active():
+            return metric.parts(shared)
     return metric(features, keep=keep, shared=shared, **extra)

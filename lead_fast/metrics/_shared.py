@@ -5,6 +5,7 @@ added in float64: the only float32 rounding is that within a block, and a copy o
 never needed beside a block. Everything (D, D) or (K, D) is float64.
 """
 
+from contextlib import nullcontext
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +37,11 @@ class Shared:
         Samples, width, classes.
     labels : Labels or MultiLabels
     dtype : dtype
+    xp : module
+        NumPy, or CuPy for :class:`~lead_fast.metrics._arrays.ArrayShared`: whose arrays are handed
+        out and expected.
+    native : bool
+        Whether the features are in `features`, for native code to read.
 
     Raises
     ------
@@ -50,6 +56,8 @@ class Shared:
     together, once, and D^2 K.
     """
 
+    xp, native = np, True
+
     def __init__(self, features, labels, dtype=np.float32):
         self.features = as_features(features)
         self.dtype = np.dtype(dtype)
@@ -63,10 +71,32 @@ class Shared:
         )
         check_finite(self.features, found=found)
         self.mean, self.variance = found["mean"], found["variance"]  # (D,) float64, biased
-        limit = np.finfo(self.dtype).max / (4.0 * self.n)
-        if not ((self.variance + self.mean**2).sum() < limit):
-            raise InputError("features: so large that their squares overflow; rescale them")
         self._memo = {}
+        self._check_size()
+
+    def _check_size(self):
+        limit = float(np.finfo(self.dtype).max) / (4.0 * self.n)
+        if not float((self.variance + self.mean**2).sum()) < limit:
+            raise InputError("features: so large that their squares overflow; rescale them")
+
+    def active(self):
+        """A context in which the arrays may be worked with: of their device and stream."""
+        return nullcontext()
+
+    @staticmethod
+    def host(array):
+        """An array of `xp` as an ndarray."""
+        return array
+
+    @staticmethod
+    def put(array):
+        """An ndarray as an array of `xp`."""
+        return array
+
+    @property
+    def eps(self):
+        """Spacing of the numbers of `dtype` at 1."""
+        return float(np.finfo(self.dtype).eps)
 
     # ------------------------------------------------------------------------------------ features
 
@@ -115,12 +145,27 @@ class Shared:
         """Class number of each sample, (N,) int32; one label per sample only."""
         return self.labels.codes
 
+    @property
+    def label_matrix(self):
+        """Several labels per sample as (N, K) of 0 and 1, float64."""
+        return self.labels.matrix
+
     @cached_property
     def counts(self):
         """Samples of each class, (K,) float64."""
+        return self.put(self.counts_on_host)
+
+    @cached_property
+    def counts_on_host(self):
+        """The same as an ndarray."""
         if self.multi_label:
             return self.labels.matrix.sum(axis=0)
-        return np.bincount(self.codes, minlength=self.k).astype(np.float64)
+        return np.bincount(self.labels.codes, minlength=self.k).astype(np.float64)
+
+    @property
+    def indicators(self):
+        """1 where a sample has a label, else 0, (N, K) float64."""
+        return self.label_matrix if self.multi_label else self.xp.eye(self.k)[self.codes]
 
     @cached_property
     def _class_moments(self):
@@ -138,7 +183,7 @@ class Shared:
     @cached_property
     def class_means(self):
         """Mean of the features of each class, (K, D) float64; 0 for a class without samples."""
-        return self._frozen(self.class_sums / np.maximum(self.counts, 1.0)[:, None])
+        return self._frozen(self.class_sums / self.xp.maximum(self.counts, 1.0)[:, None])
 
     @property
     def class_variances(self):
@@ -150,9 +195,9 @@ class Shared:
         """Sum of the features of each class, (K, D) float64."""
         if not self.multi_label:
             return self._frozen(self._class_moments[0] * self.counts[:, None])
-        sums = np.zeros((self.k, self.d))
+        sums, matrix = self.xp.zeros((self.k, self.d)), self.label_matrix.astype(self.dtype)
         for place, block in self.blocks():
-            sums += self.labels.matrix[place].astype(self.dtype).T @ block
+            sums += matrix[place].T @ block
         return self._frozen(sums)
 
     # ------------------------------------------------------------------------------------- moments
@@ -163,6 +208,17 @@ class Shared:
 
         Rows are centred before they are multiplied, so nothing cancels.
         """
+        upper = self._within_upper
+        del self.__dict__["_within_upper"]
+        return self._frozen(mirror(upper))
+
+    @property
+    def within_upper(self):
+        """As `within`, but what is below the diagonal does not count; in Fortran order."""
+        return self.within if "within" in self.__dict__ else self._within_upper
+
+    @cached_property
+    def _within_upper(self):
         means = self.class_means.astype(self.dtype)
         total, buffer, work = None, self._buffer(), self._work()
         for place, block in self.blocks():
@@ -170,7 +226,7 @@ class Shared:
             np.take(means, self.codes[place], axis=0, out=part, mode="clip")
             np.subtract(block, part, out=part)
             total = outer_sum(part, total, work)
-        return self._frozen(mirror(total))
+        return total
 
     def _buffer(self):
         """Room for one block, to be used again for the next: fresh memory costs as much as work."""
@@ -193,24 +249,31 @@ class Shared:
     def total(self):
         """Sum of outer products about the mean, (D, D) float64: within and between classes."""
         if self.multi_label:
-            mean, buffer = self.mean.astype(self.dtype), self._buffer()
-            total = None
-            for _, block in self.blocks():
-                part = np.subtract(block, mean, out=buffer[: len(block)])
-                total = outer_sum(part, total)
-            return self._frozen(mirror(total))
-        spread = np.sqrt(self.counts)[:, None] * (self.class_means - self.mean)
-        return self._frozen(plus_outer(self.within, spread))
+            return self._frozen(self._scatter_of_all())
+        return self._frozen(plus_outer(self.within, self.class_spread))
+
+    def _scatter_of_all(self):
+        mean, buffer = self.mean.astype(self.dtype), self._buffer()
+        total = None
+        for _, block in self.blocks():
+            part = np.subtract(block, mean, out=buffer[: len(block)])
+            total = outer_sum(part, total)
+        return mirror(total)
+
+    @property
+    def class_spread(self):
+        """S (K, D) float64 with ``S^T S`` the scatter of the class means."""
+        return self.xp.sqrt(self.counts)[:, None] * (self.class_means - self.mean)
 
     @cached_property
     def gram(self):
         """Sum of outer products as they are, ``X^T X``, (D, D) float64."""
-        return self._frozen(plus_outer(self.total, np.sqrt(self.n) * self.mean[None]))
+        return self._frozen(plus_outer(self.total, self.n**0.5 * self.mean[None]))
 
     @cached_property
     def sample_gram(self):
         """Inner products of the samples, ``X X^T``, (N, N) float64; for N not above D."""
-        columns = np.ascontiguousarray(self.x.T)
+        columns = self.xp.ascontiguousarray(self.x.T)
         total, step = None, max(256, _BLOCK_BYTES // (self.n * self.dtype.itemsize))
         for start in range(0, self.d, step):
             total = outer_sum(columns[start : start + step], total)
@@ -249,15 +312,57 @@ class Shared:
             else:
                 np.add(total, found, out=total)
             yield c, found
-        self.__dict__.setdefault("within", self._frozen(mirror(total)))
+        self.__dict__.setdefault("_within_upper", total)
+
+    def class_log_determinants(self, shift, square, classes=None):
+        """Log-determinants of the classes' scatter about the mean of all, plus a multiple of I.
+
+        Parameters
+        ----------
+        shift : ndarray (C,) float64
+            The multiples.
+        square : bool
+            Whether matrices are to be (D, D) whatever the class; `within` then comes for nothing.
+        classes : list of int, optional
+            By default all K.
+
+        Returns
+        -------
+        log_determinant : ndarray (C,) float64
+            Of (D, D) matrices, or (n, n) ones of the same non-zero eigenvalues for classes of n <=
+            D samples unless `square`; NaN where one is not positive definite.
+        pivot : ndarray (C,) float64
+            Smallest share of a diagonal entry that the factorisation, in `dtype`, left.
+
+        Notes
+        -----
+        One class per thread, each with two (D, D) at most.
+        """
+        rows = self.labels.rows_by_class()
+        if classes is not None:
+            rows = [rows[c] for c in classes]
+        every = np.arange(self.k) if classes is None else np.asarray(classes)
+        total = np.zeros((self.d, self.d)) if square else None
+        centre = self.class_means[every] if square else np.tile(self.mean, (len(every), 1))
+        offset = self.class_spread[every] if square else None
+        with backend.one_blas_thread():
+            found = backend.cpu().class_log_determinants(
+                self.features.data, self.features.dtype, np.concatenate(rows),
+                np.cumsum([len(r) for r in rows]), centre, offset, shift,
+                self.dtype == np.float64, total, backend.threads(),
+            )  # fmt: skip
+        if square and classes is None:
+            # As the columns of the native code are the rows of this array.
+            self.__dict__.setdefault("_within_upper", total.T)
+        return found
 
     @cached_property
     def norms(self):
         """Squared distance of each sample to the mean, (N,) float64."""
-        mean, norms = self.mean.astype(self.dtype), np.empty(self.n)
+        mean, norms = self.mean.astype(self.dtype), self.xp.empty(self.n)
         for place, block in self.blocks():
             centred = block - mean
-            norms[place] = np.einsum("ij,ij->i", centred, centred)
+            norms[place] = self.xp.einsum("ij,ij->i", centred, centred)
         return self._frozen(norms)
 
     @property
@@ -265,7 +370,10 @@ class Shared:
         """The same in float64, for where float32 products are too coarse."""
         if self.dtype == np.float64:
             return self
-        return self.once("float64", lambda: Shared(self.features, self.labels, np.float64))
+        return self.once("float64", self._in_float64)
+
+    def _in_float64(self):
+        return Shared(self.features, self.labels, np.float64)
 
     # ---------------------------------------------------------------------------------------- memo
 
@@ -277,5 +385,6 @@ class Shared:
 
     @staticmethod
     def _frozen(array):
-        array.flags.writeable = False
+        if isinstance(array, np.ndarray):
+            array.flags.writeable = False
         return array

@@ -7,7 +7,8 @@ import numpy as np
 from .. import backend
 from ..errors import InputError
 from ._fisher import solve_upper
-from ._linalg import cholesky, eigh, solve_lower
+from ._linalg import add_to_diagonal, cholesky, eigh, solve_lower
+from ._softmax_pass import Pass
 
 _ARMIJO = 1e-4
 _HISTORY_BYTES = 1 << 28
@@ -34,27 +35,25 @@ class _Problem:
     """
 
     def __init__(self, shared, penalty):
-        self.n, self.k, self.codes = shared.n, shared.k, shared.codes
-        self.penalty, self.exact = penalty, shared.dtype == np.float64
+        self.shared, self.xp = shared, shared.xp
+        self.n, self.k, self.penalty = shared.n, shared.k, penalty
+        self.exact = shared.dtype == np.float64
         level = 1.0 / shared.k
         self.bias_scale = level**-0.5
+        xp, self.features = self.xp, None
         if shared.n < shared.d:
             x = shared.x - shared.mean.astype(shared.dtype)
             values, vectors = eigh((x @ x.T).astype(np.float64))
-            values = np.maximum(values, 0.0)
-            coordinates = (vectors * np.sqrt(values)).astype(shared.dtype)
-            self.features, self.dtype = np.ascontiguousarray(coordinates), shared.dtype.name
-            self.centre = np.zeros(shared.n)
-            matrix = np.diag(values * (level / self.n))
+            values = xp.maximum(values, 0.0)
+            coordinates = (vectors * xp.sqrt(values)).astype(shared.dtype)
+            self.features = xp.ascontiguousarray(coordinates)
+            matrix = xp.diag(values * (level / self.n))
         else:
-            self.features, self.dtype = shared.features.data, shared.features.dtype
-            self.centre = shared.mean
             matrix = shared.total * (level / self.n)
-        self.width = len(matrix)
-        self.ones = np.ones(self.width)
+        self.sums, self.width = Pass(shared, self.features), len(matrix)
         # The scatter's rounding must not outweigh the penalty.
-        rounding = np.finfo(shared.dtype).eps * np.trace(matrix) / self.width
-        matrix[np.diag_indices(self.width)] += penalty + rounding
+        rounding = shared.eps * float(xp.trace(matrix)) / self.width
+        add_to_diagonal(matrix, penalty + rounding)
         self.factor = cholesky(matrix, overwrite=True)
         if self.factor is None:
             raise InputError("pactran: the scatter is not positive definite; rescale the features")
@@ -66,18 +65,17 @@ class _Problem:
         return theta
 
     def __call__(self, theta):
-        """Loss, gradient and curvature."""
-        weights = np.ascontiguousarray(solve_upper(self.factor, theta[:, :-1].T).T)
-        loss, gradient, of_bias, curvature = backend.cpu().softmax_pass(
-            self.features, self.dtype, self.codes, self.centre, self.ones, weights,
-            theta[:, -1] * self.bias_scale, self.exact, True, backend.threads(),
-        )  # fmt: skip
+        """Loss, gradient and curvature; theta and gradient on the host."""
+        xp, put = self.xp, self.shared.put
+        weights = xp.ascontiguousarray(solve_upper(self.factor, put(theta[:, :-1].T)).T)
+        bias = put(theta[:, -1] * self.bias_scale)
+        loss, gradient, of_bias, curvature = self.sums(weights, bias)
         slope = np.empty_like(theta)
         gradient /= self.n
         gradient += self.penalty * weights
-        slope[:, :-1] = solve_lower(self.factor, gradient.T).T
-        slope[:, -1] = of_bias * (self.bias_scale / self.n)
-        square = float(np.vdot(weights, weights))
+        slope[:, :-1] = self.shared.host(solve_lower(self.factor, gradient.T).T)
+        slope[:, -1] = self.shared.host(of_bias) * (self.bias_scale / self.n)
+        square = float(xp.vdot(weights, weights))
         return loss / self.n + 0.5 * self.penalty * square, slope, curvature
 
 
@@ -100,7 +98,7 @@ def fit(shared, penalty, tol, max_passes):
     """
     problem = _Problem(shared, penalty)
     with backend.one_blas_thread():  # its threads would wait in a loop, on the passes' cores
-        return _minimise(problem, problem.start(shared.counts / shared.n), tol, max_passes)
+        return _minimise(problem, problem.start(shared.counts_on_host / shared.n), tol, max_passes)
 
 
 def coefficients(shared, penalty, found):

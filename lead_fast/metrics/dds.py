@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from ..device import on_gpu, wrap
 from ..errors import InputError
 from ..features import as_features
 from ._base import Metric, warn_saturated
+from ._linalg import namespace
 from ._shared import Shared
 
 
@@ -28,7 +30,12 @@ class DDS(Metric):
     debiased : bool
         U-centring, as in the public code; else plain centring with the diagonal.
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
+
+    Raises
+    ------
+    InputError
+        No reference, or one of other samples; features that are the same for all samples.
 
     Warns
     -----
@@ -37,14 +44,26 @@ class DDS(Metric):
 
     Notes
     -----
-    At most 100. Time: N (D^2 + D'^2 + 2 D D') multiplications, the reference's share once: inner
-    products of N x N matrices of rank D are squared norms of D x D' ones. Memory: three D x D'.
+    At most 100; a constant column counts for nothing. Time: N (D^2 + D'^2 + 2 D D')
+    multiplications, the reference's share once: inner products of N x N matrices of rank D are
+    squared norms of D x D' ones. Memory: three D x D'.
 
     References
     ----------
     Dwivedi, Huang, Cichy, Roig, "Duality Diagram Similarity: a generic framework for
     initialization selection in task transfer learning", ECCV 2020; U-centring: Szekely and Rizzo,
     "Partial distance correlation with methods for dissimilarities", 2014.
+
+    Examples
+    --------
+    >>> import lead_fast, numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> task = rng.standard_normal((60, 8))
+    >>> x = task @ rng.standard_normal((8, 20))
+    >>> y = np.arange(60) % 3
+    >>> noise = lead_fast.score(rng.standard_normal((60, 20)), y, "dds", reference=task)
+    >>> lead_fast.score(x, y, "dds", reference=task) > 10 > noise
+    True
     """
 
     name = "dds"
@@ -56,68 +75,70 @@ class DDS(Metric):
         super().__init__(labels, device, dtype)
         self.debiased = bool(debiased)
         self.reference = reference_of(self, reference)
-        self._reference_rows = self._reference_self = None
         if self.debiased and self.labels.n < 4:
             raise InputError(f"dds: U-centring needs at least 4 samples, got {self.labels.n}")
 
     def evaluate(self, shared):
         """The score from one model's features and the reference's."""
-        if self._reference_rows is None:
-            self._reference_rows = unit_rows(self.reference)
-            self._reference_self = self._inner(self._reference_rows, self._reference_rows)
+        reference = reference_beside(shared, self.reference)
+        theirs = reference.once("unit_rows", lambda: unit_rows(reference))
+        of_reference = reference.once(("dds", self.debiased), lambda: self._inner(theirs, theirs))
         rows = shared.once("unit_rows", lambda: unit_rows(shared))
         own = self._inner(rows, rows)
-        if not (own > 0 and self._reference_self > 0):
+        if not (own > 0 and of_reference > 0):
             raise InputError("dds: all samples have the same features, so there is no similarity")
-        both = self._inner(rows, self._reference_rows)
-        score = 100.0 * both / np.sqrt(own * self._reference_self)
+        both = self._inner(rows, theirs)
+        score = 100.0 * both / (own * of_reference) ** 0.5
         if score > 100.0 - 1e-4:
             warn_saturated("the score is saturated (100): the features are the reference's own")
         return score
 
     def _inner(self, a, b):
         """Inner product of the centred matrices of inner products of the rows of a and b."""
-        n = len(a)
+        xp, n = namespace(a), len(a)
         square = sum_of_squares(a, b)
         if not self.debiased:
             # The rows' mean is taken out: the same as centring both sides of the matrices.
             mean_a, mean_b = (z.mean(axis=0, dtype=np.float64) for z in (a, b))
-            cross = (a.T @ b).astype(np.float64) - n * np.outer(mean_a, mean_b)
-            return float(np.vdot(cross, cross))
-        norms_a, norms_b = (np.einsum("ij,ij->i", z, z, dtype=np.float64) for z in (a, b))
+            cross = (a.T @ b).astype(np.float64) - n * xp.outer(mean_a, mean_b)
+            return float(xp.vdot(cross, cross))
+        norms_a, norms_b = (xp.einsum("ij,ij->i", z, z, dtype=np.float64) for z in (a, b))
         sums_a, sums_b = (
             (z @ z.sum(axis=0, dtype=np.float64).astype(z.dtype)).astype(np.float64) - norms
             for z, norms in ((a, norms_a), (b, norms_b))
         )
         square -= float(norms_a @ norms_b)
-        square += sums_a.sum() * sums_b.sum() / ((n - 1) * (n - 2))
+        square += float(sums_a.sum() * sums_b.sum()) / ((n - 1) * (n - 2))
         return square - 2.0 / (n - 2) * float(sums_a @ sums_b)
 
 
 def sum_of_squares(a, b):
     """``|a^T b|^2``, blocks of rows added in float64."""
-    total = np.zeros((a.shape[1], b.shape[1]))
+    xp = namespace(a)
+    total = xp.zeros((a.shape[1], b.shape[1]))
     for start in range(0, len(a), 4096):
         total += a[start : start + 4096].T @ b[start : start + 4096]
-    return float(np.vdot(total, total))
+    return float(xp.vdot(total, total))
 
 
 def unit_rows(shared):
     """Standardised columns, rows of length 1, (N, D); rows of nothing stay 0."""
     mean, inverse = standardisation(shared)
-    out = np.empty((shared.n, shared.d), shared.dtype)
+    xp = shared.xp
+    out = xp.empty((shared.n, shared.d), shared.dtype)
     for place, block in shared.blocks():
         rows = (block - mean) * inverse
-        norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-        out[place] = rows / np.where(norms > 0, norms, 1)[:, None]
+        norms = xp.sqrt(xp.einsum("ij,ij->i", rows, rows))
+        out[place] = rows / xp.where(norms > 0, norms, shared.dtype.type(1))[:, None]
     return out
 
 
 def standardisation(shared):
     """Mean and inverse deviation of every column, in the work type; 1 for constant columns."""
-    deviation = np.sqrt(shared.variance)
-    constant = deviation <= 1e-7 * np.abs(shared.mean)
-    inverse = 1.0 / np.where(constant, 1.0, deviation)
+    xp = shared.xp
+    deviation = xp.sqrt(shared.variance)
+    constant = deviation <= 1e-7 * xp.abs(shared.mean)
+    inverse = 1.0 / xp.where(constant, 1.0, deviation)
     return shared.mean.astype(shared.dtype), inverse.astype(shared.dtype)
 
 
@@ -128,7 +149,19 @@ def reference_of(metric, reference):
             f"{metric.name}: needs a second model's features on the same samples: give reference= "
             "(an array, or the name of a model of the zoo)"
         )
-    x = as_features(reference, "reference")
+    there = on_gpu(reference)
+    x = wrap(reference, "reference") if there else as_features(reference, "reference")
     if x.shape[0] != metric.labels.n:
         raise InputError(f"reference: {x.shape[0]} samples, and {metric.labels.n} labels")
-    return Shared(x, metric.labels, metric.dtype)
+    return metric.share(x) if there else Shared(x, metric.labels, metric.dtype)
+
+
+def reference_beside(shared, reference):
+    """The reference as :class:`Shared`, on the device of `shared`; moved there once."""
+    if shared.native == reference.native:
+        return reference
+    if shared.native:
+        return reference.once(
+            "moved", lambda: Shared(reference.on_host(), reference.labels, reference.dtype)
+        )
+    return reference.once("moved", lambda: shared.beside(reference.x))

@@ -29,7 +29,7 @@ class ETran(Metric):
     public : bool
         The public code's LDA (see Notes) or the one that the paper describes.
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Raises
     ------
@@ -130,20 +130,22 @@ class ETran(Metric):
 
 def mean_energy(shared, percent, tail):
     """Mean of the logsumexp over the features, of one tail of the samples."""
-    energies = np.empty(shared.n)
+    xp = shared.xp
+    energies = xp.empty(shared.n)
+    step = 64 if shared.native else shared.n  # a few rows, so that the exponentials stay in cache
     for place, block in shared.blocks():
-        for start in range(0, len(block), 64):  # a few rows, so that the exponentials stay in cache
-            rows = block[start : start + 64]
+        for start in range(0, len(block), step):
+            rows = block[start : start + step]
             top = rows.max(axis=1, keepdims=True)
-            part = np.exp(rows - top).sum(axis=1, dtype=np.float64)
+            part = xp.exp(rows - top).sum(axis=1, dtype=np.float64)
             first = place.start + start
-            energies[first : first + len(rows)] = np.log(part) + top[:, 0]
+            energies[first : first + len(rows)] = xp.log(part) + top[:, 0]
     share = int(percent * 10) * shared.n
     if tail == "bottom":
         count = max(1, share // 1000)
-        return float(np.partition(energies, count - 1)[:count].mean())
+        return float(xp.partition(energies, count - 1)[:count].mean())
     count = max(1, -(-share // 1000))
-    return float(np.partition(energies, shared.n - count)[-count:].mean())
+    return float(xp.partition(energies, shared.n - count)[-count:].mean())
 
 
 def mean_posterior(shared, public):
@@ -160,4 +162,4 @@ def mean_posterior(shared, public):
         weights, _, source = first_analysis(shared)
         centred = source.class_means - source.mean
     s = linear_scores(source, weights, scores(weights, centred, source.counts))
-    return float(softmax(s)[np.arange(source.n), source.codes].mean())
+    return float(softmax(s)[source.xp.arange(source.n), source.codes].mean())

@@ -32,7 +32,7 @@ class GBC(Metric):
     floor : float
         Smallest variance.
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Warns
     -----
@@ -78,14 +78,17 @@ class GBC(Metric):
 
     def evaluate(self, shared):
         """The score from one model's features."""
-        if (shared.counts < 2).any():
+        single = int((shared.counts_on_host < 2).sum())
+        if single:
             warn(
-                f"{int((shared.counts < 2).sum())} of {shared.k} classes have one sample: their "
+                f"{single} of {shared.k} classes have one sample: their "
                 "variance is the floor, not an estimate"
             )
-        means, variances = shared.class_means, shared.class_variances
-        if self.n_components is not None:
-            means, variances = self._reduced(shared, means)
+        if self.n_components is None:
+            means, variances = shared.class_means, shared.class_variances
+        else:
+            means, variances = self._reduced(shared, shared.class_means)
+        means, variances = shared.host(means), shared.host(variances)
         variances = np.maximum(variances, self.floor)
         means = means - means.mean(axis=0)
         if self.gaussian == "spherical":
@@ -105,17 +108,17 @@ class GBC(Metric):
     def _reduced(self, shared, means):
         """Class means (K, C) and variances (K, C) of the principal components."""
         _, basis = principal_components(shared, self.n_components)
-        source, k = shared, shared.k
+        xp, source, k = shared.xp, shared, shared.k
         mean = source.mean.astype(source.dtype)
         centres = (means - source.mean) @ basis
         narrow = basis.astype(source.dtype)
-        squares = np.zeros((k, basis.shape[1]))
+        squares = xp.zeros((k, basis.shape[1]))
         for place, block in source.blocks():
             codes = source.codes[place]
             z = ((block - mean) @ narrow) - centres[codes].astype(source.dtype)
             z *= z
-            hot = np.zeros((k, len(codes)), source.dtype)
-            hot[codes, np.arange(len(codes))] = 1
+            hot = xp.zeros((k, len(codes)), source.dtype)
+            hot[codes, xp.arange(len(codes))] = 1
             squares += hot @ z
         return centres, squares / source.counts[:, None]
 

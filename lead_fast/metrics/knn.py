@@ -4,6 +4,7 @@ import numpy as np
 
 from ..options import choice, integer
 from ._base import Metric, warn_saturated
+from ._neighbours import nearest_rows
 
 _TILE = 2048
 
@@ -19,7 +20,7 @@ class KNN(Metric):
         nearest neighbour wins.
     distance : {"euclidean", "cosine"}
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Warns
     -----
@@ -29,8 +30,8 @@ class KNN(Metric):
     Notes
     -----
     Between 0 and 1; a class of one sample is always wrong. Equal distances go to the sample that
-    comes first. Time: N^2 D / 2 multiplications, in tiles on and above the diagonal. Memory: a copy
-    of the features, two tiles of 2048 x 2048, and 2 N k.
+    comes first; constant columns change nothing. Time: N^2 D / 2 multiplications, in tiles on and
+    above the diagonal. Memory: a copy of the features, two tiles of 2048 x 2048, and 2 N k.
 
     References
     ----------
@@ -55,14 +56,15 @@ class KNN(Metric):
 
     def evaluate(self, shared):
         """The score from one model's features."""
-        neighbours = nearest(shared, self.k, self.distance)
+        xp = shared.xp
+        neighbours = (nearest if shared.native else nearest_rows)(shared, self.k, self.distance)
         votes = shared.codes[neighbours]
         if self.k == 1:
             predicted = votes[:, 0]
         else:
             equal = (votes[:, :, None] == votes[:, None, :]).sum(axis=2)
-            predicted = votes[np.arange(shared.n), equal.argmax(axis=1)]  # first: nearest
-        score = float(np.mean(predicted == shared.codes))
+            predicted = votes[xp.arange(shared.n), equal.argmax(axis=1)]  # first: nearest
+        score = float((predicted == shared.codes).mean())
         if score == 1.0:
             warn_saturated("the score is saturated (1, the most there is): every sample is right")
         return score

@@ -4,9 +4,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..device import to_host
 from ..errors import InputError
 from ..features import real_array
-from ._base import Metric
+from ._base import Metric, warn, warn_saturated
+
+_SATURATED = 1e-9
 
 
 class LEEP(Metric):
@@ -28,18 +31,40 @@ class LEEP(Metric):
         Whether to take the logarithm; the public code of SFDA leaves it out.
     dtype : {"float32", "float64"}
         Without effect: sums are float64.
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
+        Without effect: outputs on a GPU are copied to the host.
+
+    Raises
+    ------
+    InputError
+        No outputs, or not N rows of at least 2; NaN or infinity.
+
+    Warns
+    -----
+    ScoreWarning
+        The outputs are the same for all samples.
+    SaturationWarning
+        The score has reached its bound.
 
     Notes
     -----
     At most 0 (1 without the logarithm). Time: 2 N S, from the outputs alone: the features count for
     nothing but their number. Memory: K S and a copy of the outputs. A source class of probability 0
-    everywhere counts for nothing.
+    everywhere counts for nothing; classes of one sample are nothing special, but with one in every
+    class the score is near its bound.
 
     References
     ----------
     Nguyen et al., "LEEP: A New Measure to Evaluate Transferability of Learned Representations",
     ICML 2020, Eq. 2.
+
+    Examples
+    --------
+    >>> import lead_fast
+    >>> source = [[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.5, 0.5]]
+    >>> score = lead_fast.score([[0.0]] * 4, [0, 0, 1, 1], "leep", source=source)
+    >>> round(score, 3)
+    -0.239
     """
 
     name = "leep"
@@ -59,7 +84,18 @@ class LEEP(Metric):
         theta = self.source if source is None else probabilities(source, shared.n)
         if theta is None:
             raise missing_source(self.name)
-        return expected_prediction(theta, shared.labels, self.log)
+        score = expected_prediction(theta, shared.labels, self.log)
+        if self.upper_bound - score < _SATURATED:
+            warn_saturated(
+                f"leep: the score is saturated ({score:.12g}, the most is {self.upper_bound:g}): "
+                "every source class has one label"
+            )
+        elif not np.ptp(theta, axis=0).max() > 0.0:
+            warn(
+                "leep: the source classifier gives the same probabilities for all samples, so the "
+                "score tells of the labels alone"
+            )
+        return score
 
 
 def expected_prediction(theta, labels, log=True):
@@ -77,7 +113,7 @@ def expected_prediction(theta, labels, log=True):
 
 def probabilities(source, n):
     """Outputs (N, S) as probabilities, float64."""
-    outputs = real_array(source, "source").astype(np.float64)
+    outputs = real_array(to_host(source, "source"), "source").astype(np.float64)
     if outputs.ndim != 2 or outputs.shape[0] != n or outputs.shape[1] < 2:
         raise InputError(
             f"source: expected outputs of the source classifier, {n} rows and at least 2 columns, "

@@ -30,7 +30,7 @@ class LogME(Metric):
         has only min(N, D) factors, so that ``N < D`` adds ``(D - N) / 2N log alpha``), or of the
         ICML paper's algorithm (tolerance 1e-2; the whole determinant).
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Warns
     -----
@@ -79,13 +79,7 @@ class LogME(Metric):
 
 def class_targets(shared):
     """``(X^T Y (D, K), squared norms (K,), Y)`` of the class indicators; Y is a function."""
-
-    def indicators():
-        if shared.multi_label:
-            return shared.labels.matrix
-        return np.eye(shared.k)[shared.codes]
-
-    return shared.class_sums.T, shared.counts, indicators
+    return shared.class_sums.T, shared.counts_on_host, lambda: shared.indicators
 
 
 class Ridge:
@@ -110,8 +104,8 @@ class Ridge:
         self.n, self.d, self.k = shared.n, shared.d, product.shape[1]
         self.wide = self.n <= self.d
         gram = shared.sample_gram if self.wide else shared.gram
-        self._form = Tridiagonal(np.array(gram, order="F"))
-        self._rotated = self._form.rotate(indicators() if self.wide else product)
+        self._form = Tridiagonal(shared.xp.array(gram, order="F"))
+        self._rotated = shared.host(self._form.rotate(indicators() if self.wide else product))
         # Below zero is nothing but rounding.
         self.eigenvalues = np.maximum(self._form.eigenvalues, 0.0)
 

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ..device import to_host
 from ..errors import InputError
 from ..features import real_array
 from ..labels import encode
@@ -25,7 +26,12 @@ class NCE(Metric):
         ``MODEL_DATASET_output.npy`` or ``MODEL/preds.npy``.
     dtype : {"float32", "float64"}
         Without effect: counts are exact.
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
+
+    Raises
+    ------
+    InputError
+        No source classes, or not N of them.
 
     Warns
     -----
@@ -34,12 +40,21 @@ class NCE(Metric):
 
     Notes
     -----
-    At most 0. Time: N log N; the features count for nothing but their number.
+    At most 0. Time: N log N; the features count for nothing but their number. Memory: some N
+    integers. With one sample in every class the score is minus the logarithm of the source classes'
+    sizes, averaged.
 
     References
     ----------
     Tran, Nguyen, Hassner, "Transferability and Hardness of Supervised Classification Tasks", ICCV
     2019, Eq. 12.
+
+    Examples
+    --------
+    >>> import lead_fast
+    >>> x, labels = [[0.0]] * 8, [0, 0, 0, 0, 1, 1, 1, 1]
+    >>> round(lead_fast.score(x, labels, "nce", source=[5, 5, 5, 5, 7, 7, 7, 5]), 3)
+    -0.313
     """
 
     name = "nce"
@@ -74,6 +89,7 @@ def negative_conditional_entropy(predicted, labels):
 
 
 def _classes(source, n):
+    source = to_host(source, "source")
     if getattr(source, "ndim", 1) != 2:
         return encode(source, n=n, fewest=1)
     outputs = real_array(source, "source")

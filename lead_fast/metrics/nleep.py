@@ -9,6 +9,7 @@ from ..options import integer, real
 from ..options import seed as check_seed
 from ._base import Metric, warn, warn_saturated
 from ._mixture import fit
+from ._mixture_arrays import clusters, fit_arrays
 from ._pca import spectrum
 
 _SATURATED = 1e-9
@@ -32,13 +33,15 @@ class NLEEP(Metric):
         Share of the variance to keep, below 1.
     log : bool
         Mean of the logarithm, as in the paper (at most 0); the public code takes none (0 to 1).
-    tol, max_iter, ridge
-        Of the mixture: change of the mean log-likelihood at which to stop, iterations, and what is
-        added to the variances.
+    tol, ridge : float
+        Of the mixture: change of the mean log-likelihood at which to stop, and what is added to the
+        variances.
+    max_iter : int
+        Iterations at most.
     seed : int
         Of the k-means clustering that EM starts from.
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Raises
     ------
@@ -117,8 +120,11 @@ class NLEEP(Metric):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        p = label_probabilities(mixture.posteriors, shared.codes, shared.k)
-        score = float(np.mean(np.log(p) if self.log else p))
+        if shared.native:
+            p = label_probabilities(mixture.posteriors, shared.codes, shared.k)
+        else:
+            p = label_probabilities_of_arrays(mixture.posteriors, shared)
+        score = float((shared.xp.log(p) if self.log else p).mean())
         if self.upper_bound - score < _SATURATED:
             warn_saturated(
                 f"nleep: the score is saturated ({score:.12g}, the most is {self.upper_bound:g}): "
@@ -128,8 +134,8 @@ class NLEEP(Metric):
 
     def _mixture(self, shared):
         z = reduce(shared, self.energy)
-        start = _clusters(z, self.n_components, self.seed)
-        return fit(
+        start = (_clusters if shared.native else clusters)(z, self.n_components, self.seed)
+        return (fit if shared.native else fit_arrays)(
             z, start, self.n_components, tol=self.tol, max_iter=self.max_iter, ridge=self.ridge
         )
 
@@ -137,14 +143,15 @@ class NLEEP(Metric):
 def reduce(shared, energy):
     """Principal components (N, C) with more than `energy` of the variance."""
     variances, basis = spectrum(shared)
+    variances = shared.host(variances)
     total = variances.sum()
     if not total > 0.0:
         raise InputError("the features are constant; there is nothing to score")
     count = int(np.searchsorted(np.cumsum(variances) / total, energy, side="right")) + 1
     mean, narrow = shared.mean.astype(shared.dtype), basis[:, :count].astype(shared.dtype)
-    z = np.empty((shared.n, narrow.shape[1]), shared.dtype)
+    z = shared.xp.empty((shared.n, narrow.shape[1]), shared.dtype)
     for place, block in shared.blocks():
-        np.matmul(block - mean, narrow, out=z[place])
+        z[place] = (block - mean) @ narrow
     return z
 
 
@@ -168,4 +175,16 @@ def label_probabilities(posteriors, codes, k):
     p = np.zeros(n)
     for z in range(m):
         p += given[z, codes] * posteriors[z]
+    return p
+
+
+def label_probabilities_of_arrays(posteriors, shared):
+    """The same by products, on the arrays of `shared`."""
+    xp, wide = shared.xp, posteriors.astype(np.float64)
+    joint = wide @ shared.indicators  # (M, K)
+    mass = joint.sum(axis=1, keepdims=True)
+    given = joint / xp.where(mass > 0.0, mass, 1.0)
+    p = xp.zeros(shared.n)
+    for z in range(len(wide)):
+        p += given[z][shared.codes] * wide[z]
     return p

@@ -6,8 +6,10 @@ import numpy as np
 
 from ..errors import ConvergenceWarning
 from ..options import integer, real
+from ..options import seed as check_seed
 from ._base import Metric, warn
 from ._softmax import fit
+from ._softmax_pass import descend
 
 _TOL = {"float32": 1e-6, "float64": 1e-18}
 _LOG_OF_ONE = 1e-10  # of the public code: log(label + 1e-10)
@@ -35,25 +37,31 @@ class PACTran(Metric):
         False leaves the last term away: minus the regularised cross-entropy.
     max_passes : int
         Limit on the evaluations of loss and gradient.
+    steps : int, optional
+        Stop after so many steps of L-BFGS from a random start, as the public code does after 10 or
+        100; by default the optimum.
+    seed : int
+        Of that start; the public code takes none.
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Warns
     -----
     ConvergenceWarning
-        ``max_passes`` was reached.
+        ``max_passes`` was reached. Not with ``steps``, which is no attempt to converge.
     ScoreWarning
         Fewer samples than features: any labels can be fitted, and only the weights' norm tells.
 
     Notes
     -----
     The public code stops L-BFGS after 10 or 100 iterations from a random start, and its score
-    depends on both. This one converges, until the next step promises a gain of less than 1e-6 of
-    the loss (1e-18 in float64): L-BFGS on the preconditioner ``X^T X / (K N) + 1 / (lambda N)``.
+    depends on both (``steps``). By default this one converges, until the next step promises a gain
+    of less than 1e-6 of the loss (1e-18 in float64): L-BFGS on the preconditioner
+    ``X^T X / (K N) + 1 / (lambda N)``.
 
     Time: N D^2 (shared) and D^3 / 3 for the preconditioner, then some 20 to 60 passes of 4 N D K
-    and 2 D^2 K. Memory: two D x D, 12 to 20 K x D in float64. At most 0. A class of one sample and
-    a constant feature are nothing special.
+    and 2 D^2 K; with ``steps`` as many passes and some more. Memory: two D x D, 12 to 20 K x D in
+    float64. At most 0. A class of one sample and a constant feature are nothing special.
 
     References
     ----------
@@ -74,7 +82,7 @@ class PACTran(Metric):
 
     def __init__(
         self, labels, *, lambda_factor=1.0, s2_factor=None, flatness=True, max_passes=2000,
-        dtype="float32", device=None,
+        steps=None, seed=0, dtype="float32", device=None,
     ):  # fmt: skip
         super().__init__(labels, device, dtype)
         self.lambda_factor = real("lambda_factor", lambda_factor, positive=True)
@@ -85,16 +93,24 @@ class PACTran(Metric):
         )
         self.flatness = bool(flatness)
         self.max_passes = integer("max_passes", max_passes, 1)
+        self.steps = None if steps is None else integer("steps", steps, 1)
+        self.seed = check_seed(seed)
 
     def evaluate(self, shared):
         """The score from one model's features."""
-        n, d, k = shared.n, shared.d, shared.k
+        n, d = shared.n, shared.d
         if n < d:
             warn(
                 f"fewer samples ({n}) than features ({d}): a linear classifier can fit any labels, "
                 "so the score may not discriminate"
             )
         strength = self.lambda_factor * n
+        if self.steps is not None:
+            key = "descent", self.lambda_factor, self.steps, self.seed
+            _, loss, curvature, _ = shared.once(
+                key, lambda: descend(shared, 1.0 / strength, self.steps, self.seed)
+            )
+            return self._bound(loss, curvature, shared)
         found = self.fitted(shared)
         if not found.converged:
             warnings.warn(
@@ -103,10 +119,15 @@ class PACTran(Metric):
                 ConvergenceWarning,
                 stacklevel=3,
             )
-        loss = found.loss + _LOG_OF_ONE
+        return self._bound(found.loss, found.curvature, shared)
+
+    def _bound(self, loss, curvature, shared):
+        """The score from the mean loss and the sum of the curvatures."""
+        n, d, k = shared.n, shared.d, shared.k
+        strength, loss = self.lambda_factor * n, loss + _LOG_OF_ONE
         if not self.flatness:
             return -loss
-        curvature = (found.curvature + d * k / strength) * strength / (k * d)
+        curvature = (curvature + d * k / strength) * strength / (k * d)
         s2 = self.s2_factor / d
         return -(loss + 0.5 * k * d / strength * s2 * np.log(curvature + 1e-10))
 

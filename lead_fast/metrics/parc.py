@@ -7,9 +7,12 @@ from ..labels import Labels
 from ..options import choice, integer
 from ..options import seed as check_seed
 from ._base import Metric, MultiLabels, warn
+from ._linalg import namespace
 from ._pairs import LabelPairs, spearman
+from ._pairs_arrays import spearman_sorted
 
 _RANDOM_STATE = 1919
+_OVERSAMPLES = 10  # columns beyond those wanted, scikit-learn's default
 _TOL = {"float32": 3e-6, "float64": 1e-12}
 
 
@@ -40,7 +43,7 @@ class PARC(Metric):
     seed : int
         Of the samples that are kept.
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Raises
     ------
@@ -130,16 +133,20 @@ class PARC(Metric):
             odd = int(((sizes == 0) | (sizes == self.labels.n_classes)).sum())
             if odd:
                 warn(f"parc: {odd} samples have none or all of the labels; their distance is 1")
-        x = shared.x if self.rows is None else shared.x[self.rows]
+        x = shared.x if self.rows is None else shared.x[shared.put(self.rows)]
         if self.n_components is not None:
-            x = _reduce(x, min(self.n_components, *x.shape))
-        z, undefined = _unit_rows(x)
+            reduce = _reduce if shared.native else reduce_arrays
+            x = reduce(x, min(self.n_components, *x.shape))
+        z, undefined = _unit_rows(shared.xp, x)
         if undefined:
             warn(
                 f"parc: {undefined} of {len(z)} samples have all features the same after "
                 "standardisation; their distance to all others is 1"
             )
-        correlation = spearman(z, self.pairs, _TOL[self.dtype.name])
+        if shared.native:
+            correlation = spearman(z, self.pairs, _TOL[self.dtype.name])
+        else:
+            correlation = spearman_sorted(z, self.pairs)
         if not np.isfinite(correlation):
             raise InputError("parc: all samples are equally far apart; are the features constant?")
         return 100.0 * min(max(correlation, -1.0), 1.0)
@@ -153,14 +160,33 @@ def _reduce(x, count):
     return pca.fit_transform(x)
 
 
-def _unit_rows(x):
+def reduce_arrays(x, count):
+    """The same on the arrays of a GPU, from the same random numbers."""
+    xp = namespace(x)
+    centred = x - x.mean(axis=0)
+    wide = centred.shape[0] < centred.shape[1]
+    m = centred.T if wide else centred
+    draws = np.random.RandomState(_RANDOM_STATE).normal(size=(m.shape[1], count + _OVERSAMPLES))
+    q = xp.asarray(draws.astype(x.dtype))
+    q = m.T @ (m @ q)
+    q, _ = xp.linalg.qr(m @ q)
+    left, values, right = xp.linalg.svd(q.T @ m, full_matrices=False)
+    u, v = (right.T, (q @ left).T) if wide else (q @ left, right)
+    # Signs as there: correlations between samples depend on them.
+    largest = xp.abs(v).argmax(axis=1)
+    signs = xp.sign(v[xp.arange(len(v)), largest])
+    return (u * (signs * values))[:, :count]
+
+
+def _unit_rows(xp, x):
     """Rows whose inner products are the samples' correlations, and how many have none."""
     mean, deviation = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
-    tiny = 10 * np.finfo(x.dtype).eps * np.abs(mean)
-    inverse = np.where(deviation > tiny, 1.0 / np.where(deviation > 0, deviation, 1.0), 1.0)
+    tiny = 10 * float(np.finfo(x.dtype).eps) * xp.abs(mean)
+    inverse = xp.where(deviation > tiny, 1.0 / xp.where(deviation > 0, deviation, 1.0), 1.0)
     z = (x - mean.astype(x.dtype)) * inverse.astype(x.dtype)
-    z -= z.mean(axis=1, dtype=np.float64, keepdims=True)
-    length = np.sqrt(np.einsum("nd,nd->n", z, z, dtype=np.float64))
-    defined = length > 1e-6 * np.sqrt(x.shape[1])
-    z *= np.where(defined, 1.0 / np.where(defined, length, 1.0), 0.0)[:, None]
+    z -= z.mean(axis=1, dtype=np.float64, keepdims=True).astype(x.dtype)
+    length = xp.sqrt((z.astype(np.float64) ** 2).sum(axis=1))
+    defined = length > 1e-6 * x.shape[1] ** 0.5
+    scale = xp.where(defined, 1.0 / xp.where(defined, length, 1.0), 0.0)
+    z *= scale.astype(x.dtype)[:, None]
     return z, int((~defined).sum())

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from ..device import on_gpu, wrap
 from ..errors import InputError
 from ..features import as_features, check_finite
 from ..options import choice, integer, real
 from . import _shared
+from ._arrays import statistics
 from ._base import Metric, warn
 from .gbc import GBC, pair_squares
 from .logme import LogME
@@ -40,7 +42,7 @@ class PED(Metric):
         :math:`\tau`, :math:`n_\sigma`, the ratio that ends the motion, and c.
     max_steps : int
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Raises
     ------
@@ -101,13 +103,13 @@ class PED(Metric):
         if steps == 0:
             warn(f"ped: no two classes overlap, so this is the score of {self.over} itself")
             return self._metric.evaluate(shared)
-        return self._metric.evaluate(Moved(shared, shift))
+        return self._metric.evaluate(Moved(shared, shared.put(shift)))
 
     def displacement(self, shared, reference=None):
-        """How far each class moves, (K, D) float64, and the number of steps made."""
+        """How far each class moves, (K, D) float64 on the host, and the number of steps made."""
         scale = _reference_scale(shared, reference)
-        means, variances = shared.class_means, shared.class_variances
-        place = (means - shared.mean) / scale
+        variances = shared.host(shared.class_variances)
+        place = shared.host(shared.class_means - shared.mean) / scale
         start = place.copy()
         radius = np.sqrt((variances / scale**2).sum(axis=1))
         reach = self.n_sigma * (radius[:, None] + radius)
@@ -136,15 +138,14 @@ class PED(Metric):
 def _reference_scale(shared, reference):
     """Standard deviations (D,) that rescale the features, at least the floor."""
     if reference is None:
-        return np.maximum(np.sqrt(shared.variance), _FLOOR)
-    from .. import backend
-
-    features = as_features(reference, "reference")
+        return np.maximum(np.sqrt(shared.host(shared.variance)), _FLOOR)
+    there = on_gpu(reference)
+    features = wrap(reference, "reference") if there else as_features(reference, "reference")
     if features.shape[1] != shared.d:
         raise InputError(
             f"reference: {features.shape[1]} features wide, but the model's are {shared.d}"
         )
-    found = backend.cpu().column_statistics(features.data, features.dtype, None, backend.threads())
+    found = statistics(features)
     check_finite(features, "reference", found)
     return np.maximum(np.sqrt(found["variance"]), _FLOOR)
 
@@ -153,8 +154,9 @@ class Moved(_shared.Shared):
     """Features of which each class has been shifted; what a shift leaves alone is taken over."""
 
     def __init__(self, base, shift):
-        self.base, self.shift = base, shift
-        self.features, self.dtype, self.labels = base.features, base.dtype, base.labels
+        self.base, self.shift, self.xp = base, shift, base.xp
+        self.active, self.host, self.put = base.active, base.host, base.put
+        self.dtype, self.labels = base.dtype, base.labels
         self.n, self.d, self.k = base.n, base.d, base.k
         weight = base.counts / base.n
         self.mean = base.mean + weight @ shift
@@ -164,6 +166,11 @@ class Moved(_shared.Shared):
         self.class_sums = base.class_sums + base.counts[:, None] * shift
         self.counts = base.counts
         self._memo = {}
+
+    @property
+    def codes(self):
+        """Class number of each sample, (N,)."""
+        return self.base.codes
 
     @property
     def within(self):
@@ -179,7 +186,7 @@ class Moved(_shared.Shared):
         """Go through the moved features in blocks, see the base class."""
         shift = self.shift.astype(self.dtype)
         for place, block in self.base.blocks(rows):
-            codes = self.codes[place if rows is None else rows[place]]
+            codes = self.codes[place if rows is None else self.put(rows)[place]]
             yield place, block + shift[codes]
 
     @property

@@ -30,7 +30,7 @@ class SFDA(Metric):
         Mean of the logarithm of the posteriors, as in the paper (at most 0); the public code takes
         none (between 0 and 1).
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Raises
     ------
@@ -84,7 +84,7 @@ class SFDA(Metric):
                 "any labels can be separated, so the score may not discriminate"
             )
         p = label_posteriors(shared)
-        score = float(np.mean(np.log(p) if self.log else p))
+        score = float((shared.xp.log(p) if self.log else p).mean())
         if self.upper_bound - score < _SATURATED:
             warn_saturated(
                 f"the score is saturated ({score:.12g}, the most is {self.upper_bound:g}): the "
@@ -95,7 +95,7 @@ class SFDA(Metric):
 
 def linear_scores(source, weights, constant):
     """Scores (N, K) of the centred features, in float64."""
-    out = np.empty((source.n, weights.shape[1]))
+    out = source.xp.empty((source.n, weights.shape[1]))
     mean, narrow = source.mean.astype(source.dtype), weights.astype(source.dtype)
     for place, block in source.blocks():
         out[place] = (block - mean) @ narrow
@@ -107,7 +107,7 @@ def label_posteriors(shared):
     """Posterior of each sample's label after the second analysis, (N,) float64."""
     weights, shrinkage, source = first_analysis(shared)
     centred = source.class_means - source.mean
-    rows, codes, k = np.arange(source.n), source.codes, source.k
+    rows, codes, k = source.xp.arange(source.n), source.codes, source.k
     p = softmax(linear_scores(source, weights, scores(weights, centred, source.counts)))
     q = softmax(p)[rows, codes]
     others = (centred.sum(axis=0) - centred) / (k - 1)
@@ -134,13 +134,14 @@ class _Mixed:
 
     def __init__(self, source, q, others):
         self.source, self.q, self.others = source, q, others
-        sums, codes = np.zeros((source.k, source.d)), source.codes
+        xp, codes = source.xp, source.codes
+        sums = xp.zeros((source.k, source.d))
         mean = source.mean.astype(source.dtype)
         for place, block in source.blocks():
-            hot = np.zeros((source.k, len(block)), source.dtype)
-            hot[codes[place], np.arange(len(block))] = q[place]
+            hot = xp.zeros((source.k, len(block)), source.dtype)
+            hot[codes[place], xp.arange(len(block))] = q[place]
             sums += hot @ (block - mean)
-        mass = np.bincount(codes, weights=q, minlength=source.k)
+        mass = xp.bincount(codes, weights=q, minlength=source.k)
         counts = source.counts[:, None]
         self.means = sums / counts + (1.0 - mass[:, None] / counts) * others
 
@@ -155,6 +156,6 @@ class _Mixed:
             rows *= self.q[place, None].astype(dtype)
             rows -= residual[codes]
             total = outer_sum(rows, total)
-        total = mirror(total)
+        total = mirror(total) if source.xp is np else total
         total /= source.n
         return total

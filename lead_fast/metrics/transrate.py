@@ -2,9 +2,20 @@
 
 import numpy as np
 
+from .. import backend
 from ..options import real
 from ._base import Metric, warn
-from ._linalg import add_outer, log_determinant, outer_sum
+from ._linalg import (
+    SAFE_PIVOT,
+    add_outer,
+    add_to_diagonal,
+    log_determinant,
+    outer_sum,
+    plus_outer_narrow,
+    safe_log_determinant,
+)
+
+_IN_TURN = 2.0  # threads per class from which on all work on one class
 
 
 class TransRate(Metric):
@@ -24,7 +35,7 @@ class TransRate(Metric):
         Weight the classes by their share of the samples, as the paper does; by default each counts
         the same, as in the public code. The two agree for classes of one size.
     dtype : {"float32", "float64"}
-    device : {None, "cpu"}
+    device : {None, "cpu", "cuda", "cuda:N"}
 
     Warns
     -----
@@ -67,30 +78,61 @@ class TransRate(Metric):
                 f"{shared.n / shared.k:.0f} samples per class for {shared.d} features: "
                 "the classes' rates are limited by their sizes, so the score may not discriminate"
             )
-        rates = np.empty(shared.k)
         # Gram matrices of fewer samples than features are smaller the other way round; the scatter
         # of all is needed anyway, so that those of the classes come for half the price.
-        if shared.n > 0.75 * shared.d * shared.k:
-            work = np.empty((shared.d, shared.d), np.float32, order="F")
-            for c, scatter in shared.class_scatters():
-                offset = (shared.class_means[c] - shared.mean) * np.sqrt(shared.counts[c])
-                rates[c] = self._rate(add_outer(scatter, offset), shared.counts[c], work)
-            whole = self._rate(np.array(shared.total, order="F"), shared.n)
+        square = shared.n > 0.75 * shared.d * shared.k
+        if not shared.native or backend.threads() <= _IN_TURN * shared.k:
+            rates = self._rates_by_class(shared, square)
         else:
-            whole = self._rate(
-                np.array(shared.total if shared.n > shared.d else _centred_gram(shared), order="F"),
-                shared.n,
-            )
+            rates = self._rates_in_turn(shared, square)
+        whole = self._rate_of_all(shared)
+        counts = shared.counts_on_host
+        weights = counts / shared.n if self.weighted else np.full(shared.k, 1.0 / shared.k)
+        return whole - float(weights @ rates)
+
+    def _rates_by_class(self, shared, square):
+        """Rates of the classes (K,), one class per thread."""
+        counts = shared.counts_on_host
+        scale = counts * self.eps
+        size = np.full(shared.k, shared.d) if square else np.minimum(counts, shared.d)
+        found, pivots = shared.class_log_determinants(scale, square)
+        for c in np.flatnonzero(~(pivots > SAFE_PIVOT)):
+            exact, _ = shared.refined.class_log_determinants(scale[c : c + 1], False, [c])
+            found[c], size[c] = exact[0], min(counts[c], shared.d)
+        if not np.isfinite(found).all():
+            raise np.linalg.LinAlgError("not positive definite")
+        return 0.5 * (found - size * np.log(scale))
+
+    def _rates_in_turn(self, shared, square):
+        """The same, one class after the other, each on all threads."""
+        rates = np.empty(shared.k)
+        if not square:
             for c, rows in enumerate(shared.labels.rows_by_class()):
                 rates[c] = self._class_rate(shared, rows)
-        weights = shared.counts / shared.n if self.weighted else np.full(shared.k, 1.0 / shared.k)
-        return whole - float(weights @ rates)
+            return rates
+        work = np.empty((shared.d, shared.d), np.float32, order="F")
+        for c, scatter in shared.class_scatters():
+            offset = (shared.class_means[c] - shared.mean) * np.sqrt(shared.counts[c])
+            rates[c] = self._rate(add_outer(scatter, offset), shared.counts[c], work)
+        return rates
+
+    def _rate_of_all(self, shared):
+        if shared.n <= shared.d:
+            return self._rate(_centred_gram(shared), shared.n)
+        if shared.dtype == np.float32:
+            scale = shared.n * self.eps
+            matrix = plus_outer_narrow(shared.within_upper, shared.class_spread)
+            add_to_diagonal(matrix, np.float32(scale))
+            found = safe_log_determinant(matrix)
+            if found is not None:
+                return 0.5 * (found - shared.d * np.log(scale))
+        return self._rate(shared.xp.array(shared.refined.total, order="F"), shared.n)
 
     def _rate(self, gram, n, work=None):
         """Half the log-determinant of I + gram / (n eps); overwrites its upper triangle."""
         # |I + gram / (n eps)| = |gram + n eps I| / (n eps)^D
         scale = n * self.eps
-        np.einsum("ii->i", gram)[...] += scale
+        add_to_diagonal(gram, gram.dtype.type(scale))
         return 0.5 * (log_determinant(gram, work) - len(gram) * np.log(scale))
 
     def _class_rate(self, shared, rows):
@@ -107,7 +149,7 @@ class TransRate(Metric):
 
 
 def _centred_gram(shared):
-    gram = np.array(shared.sample_gram)
+    gram = shared.xp.array(shared.sample_gram, order="F")
     gram -= gram.mean(axis=0)
     gram -= gram.mean(axis=1)[:, None]
     return gram

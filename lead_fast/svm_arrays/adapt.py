@@ -27,7 +27,7 @@ def on_device(x):
     try:
         import cupy
     except ImportError as error:
-        raise DeviceError(f"CuPy is needed for the SVM on the GPU; {backend.extra()}") from error
+        raise DeviceError(f"CuPy is needed for this on the GPU; {backend.extra()}") from error
     with memory_errors(), cupy.cuda.Device(x.device), _stream(cupy, x):
         array = x.array
         if x.dtype == "bfloat16" and x.library.name == "torch":

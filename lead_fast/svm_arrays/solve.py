@@ -50,7 +50,7 @@ class Fit:
 
 def svm_fit_arrays(
     xp, features, codes, n_classes, mean, inverse_scale, form, hinge, C=1.0, tol=1e-3,
-    max_passes=1000, *, rho=0.3, growth=2.0, ratio=0.2, balance=0.5, check_every=None,
+    max_passes=1000, *, rho=0.3, growth=2.0, ratio=0.4, balance=0.5, check_every=None,
 ):  # fmt: skip
     r"""Multi-class SVM on arrays of NumPy or CuPy.
 
