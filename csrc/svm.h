@@ -31,6 +31,7 @@ struct SvmReport {
     double gap = 0.0;     // (primal - dual) / primal
     double passes = 0.0;  // pairs of sample and class visited / all pairs
     int sweeps = 0;       // rounds over what was not frozen or at rest
+    int newton_steps = 0;
     bool converged = false;
 };
 

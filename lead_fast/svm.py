@@ -112,11 +112,13 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
         with adapt.on_device(x) as (xp, data):
             found = adapt.fit(xp, data, codes, n_classes, options, mapping, rows, log_probability)
     else:
-        found = backend.cpu().svm_fit(
-            x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,
-            FORMS.index(options.svm), int(options.hinge), float(options.C), float(options.tol),
-            int(options.max_passes), options.seed, backend.threads(), log_probability,
-        )  # fmt: skip
+        with backend.one_blas_thread():
+            found = backend.cpu().svm_fit(
+                x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,
+                FORMS.index(options.svm), int(options.hinge), float(options.C),
+                float(options.tol), int(options.max_passes), options.seed, backend.threads(),
+                log_probability,
+            )  # fmt: skip
     report = SvmReport(*(found[k] for k in ("primal", "dual", "gap", "passes", "converged")))
     if not report.converged:
         warnings.warn(

@@ -1,6 +1,10 @@
 // A buffer aligned to a cache line, freed on every way out. Not initialised unless filled.
 #pragma once
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include <cstddef>
 #include <cstdlib>
 #include <new>
@@ -13,10 +17,15 @@ class AlignedBuffer {
   public:
     AlignedBuffer() = default;
     explicit AlignedBuffer(std::size_t size) : size_(size) {
-        const std::size_t bytes = (size * sizeof(T) + 63) / 64 * 64;
+        const std::size_t alignment = size * sizeof(T) < 16 * kHugePage ? 64 : kHugePage;
+        const std::size_t bytes = (size * sizeof(T) + alignment - 1) / alignment * alignment;
         if (bytes == 0) return;
-        data_ = static_cast<T*>(std::aligned_alloc(64, bytes));
+        data_ = static_cast<T*>(std::aligned_alloc(alignment, bytes));
         if (data_ == nullptr) throw std::bad_alloc();
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+        // A wish: rows read here and there take a page walk each where pages are small.
+        if (alignment == kHugePage) madvise(data_, bytes, MADV_HUGEPAGE);
+#endif
     }
     AlignedBuffer(std::size_t size, T value) : AlignedBuffer(size) { fill(value); }
     AlignedBuffer(AlignedBuffer&& other) noexcept
@@ -38,6 +47,7 @@ class AlignedBuffer {
     const T& operator[](std::size_t i) const { return data_[i]; }
 
   private:
+    static constexpr std::size_t kHugePage = std::size_t{1} << 21;
     T* data_ = nullptr;
     std::size_t size_ = 0;
 };

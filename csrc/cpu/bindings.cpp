@@ -130,6 +130,7 @@ py::dict fit(const Array& x, const std::string& dtype, const py::object& rows, c
     out["dual"] = report.dual;
     out["gap"] = report.gap;
     out["passes"] = report.passes;
+    out["newton_steps"] = report.newton_steps;
     out["sweeps"] = report.sweeps;
     out["converged"] = report.converged;
     return out;

@@ -78,16 +78,41 @@ double sum_exp(const double* p, int64_t n, double keep, double shift) {
 
 template <class T>
 constexpr SvmKernels<T> svm_kernels() {
-    return {dots<T>,        dots_lines<T>,    update<T>,        dots_list<T>,     update_list<T>,
+    return {dots<T>,        dots_lines<T, T>, update<T>,        dots_list<T, T>,  update_list<T, T>,
             solve_block<T>, inspect_block<T>, decode_frozen<T>, encode_frozen<T>, square_norm<T>};
 }
+
+#if defined(__AVX2__)
+template <class X>
+constexpr PackedKernels<X> packed_kernels() {
+    return {dots_lines<float, X>, dots_list<float, X>, update_list<float, X>};
+}
+constexpr auto pack = pack_row;
+#else
+template <class X>
+constexpr PackedKernels<X> packed_kernels() {
+    return {nullptr, nullptr, nullptr};
+}
+constexpr float (*pack)(const float*, int64_t, int8_t*) = nullptr;
+#endif
 
 }  // namespace
 
 extern const Kernels table;
 const Kernels table = {
-    LEAD_FAST_ISA_NAME,    map_row, map_row_exact, widen_row, moments, svm_kernels<float>(),
-    svm_kernels<double>(), relu,    mask,          sum_exp,
+    LEAD_FAST_ISA_NAME,
+    map_row,
+    map_row_exact,
+    widen_row,
+    moments,
+    svm_kernels<float>(),
+    svm_kernels<double>(),
+    pack,
+    packed_kernels<Coarse>(),
+    packed_kernels<Fine>(),
+    relu,
+    mask,
+    sum_exp,
 };
 
 }  // namespace LEAD_FAST_ISA

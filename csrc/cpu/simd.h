@@ -84,6 +84,28 @@ struct SvmKernels {
     double (*square_norm)(const T* a, std::int64_t n);
 };
 
+// Rows packed in bytes, n coarse ones and then n that tell the parts of these: a feature is
+// unit * (coarse + fine / kFinePart), or without the second half unit * coarse. Errors are up to
+// 1/254 of the row's largest feature, or 1/64516 of it.
+struct Coarse {
+    std::int8_t byte;
+};
+struct Fine {
+    std::int8_t byte;
+};
+constexpr float kFinePart = 254.0f;
+
+// Products with packed rows in units of theirs, as in SvmKernels. Null where the processor has no
+// instructions to widen bytes.
+template <class X>
+struct PackedKernels {
+    void (*dots_lines)(const X* const* x, int rows, const float* w, std::int64_t ldw, int classes,
+                       int n, float* out, std::int64_t ldo);
+    void (*dots_list)(const X* x, const float* w, std::int64_t ldw, const int* list, int count,
+                      int n, float* out);
+    void (*update_list)(float* w, const X* const* x, const float* coefficient, int rows, int n);
+};
+
 struct Kernels {
     const char* name;
 
@@ -105,6 +127,11 @@ struct Kernels {
 
     SvmKernels<float> f32;
     SvmKernels<double> f64;
+
+    // dst (2 n) from src (n a multiple of kPad); returns the unit. Null as in PackedKernels.
+    float (*pack_row)(const float* src, std::int64_t n, std::int8_t* dst);
+    PackedKernels<Coarse> coarse;
+    PackedKernels<Fine> fine;
 
     // z = max(0, z + bias)
     void (*relu)(float* z, const float* bias, std::int64_t n);

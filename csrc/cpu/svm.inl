@@ -6,15 +6,36 @@ namespace LEAD_FAST_ISA {
 namespace {
 
 // ---- small dense products -------------------------------------------------------------------
+// Rows x may be packed (simd.h) beside weights in float32. n is the length of a row.
+
+inline Vec widened(const float* p, int) { return load(p); }
+inline Vec64 widened(const double* p, int) { return load(p); }
+#if defined(__AVX2__)
+inline Vec from_bytes(const int8_t* p) {
+#if defined(__AVX512F__)
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    // With masks: GCC 12 warns of its own header where there are none.
+    return (Vec)_mm512_maskz_cvtepi32_ps(0xffff, _mm512_maskz_cvtepi8_epi32(0xffff, bytes));
+#else
+    const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+    return (Vec)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes));
+#endif
+}
+inline Vec widened(const Coarse* p, int) { return from_bytes(&p->byte); }
+inline Vec widened(const Fine* p, int n) {
+    return from_bytes(&p->byte) + from_bytes(&p->byte + n) * (1.0f / kFinePart);
+}
+#endif
+
 // Register tiles of R rows by C classes: R * C accumulators, R + 1 registers for operands.
 
-template <class T, int R, int C>
-inline void dots_tile(const T* const* x, const T* w, int64_t ldw, int n, T* out, int64_t ldo) {
+template <class T, int R, int C, class X>
+inline void dots_tile(const X* const* x, const T* w, int64_t ldw, int n, T* out, int64_t ldo) {
     typedef typename VectorOf<T>::type V;
     V acc[R][C] = {};
     for (int j = 0; j < n; j += VectorOf<T>::width) {
         V xv[R];
-        for (int r = 0; r < R; ++r) xv[r] = load(x[r] + j);
+        for (int r = 0; r < R; ++r) xv[r] = widened(x[r] + j, n);
         for (int c = 0; c < C; ++c) {
             const V wv = load(w + c * ldw + j);
             for (int r = 0; r < R; ++r) acc[r][c] += xv[r] * wv;
@@ -27,8 +48,8 @@ inline void dots_tile(const T* const* x, const T* w, int64_t ldw, int n, T* out,
 
 constexpr int kRows = W == 16 ? 4 : 2;
 
-template <class T, int R>
-inline void dots_rows(const T* const* x, const T* w, int64_t ldw, int classes, int n, T* out,
+template <class T, int R, class X>
+inline void dots_rows(const X* const* x, const T* w, int64_t ldw, int classes, int n, T* out,
                       int64_t ldo) {
     int c = 0;
     for (; c + 5 <= classes; c += 5) dots_tile<T, R, 5>(x, w + c * ldw, ldw, n, out + c, ldo);
@@ -41,8 +62,8 @@ inline void dots_rows(const T* const* x, const T* w, int64_t ldw, int classes, i
     }
 }
 
-template <class T>
-void dots_lines(const T* const* x, int rows, const T* w, int64_t ldw, int classes, int n, T* out,
+template <class T, class X>
+void dots_lines(const X* const* x, int rows, const T* w, int64_t ldw, int classes, int n, T* out,
                 int64_t ldo) {
     int r = 0;
     for (; r + kRows <= rows; r += kRows) {
@@ -58,7 +79,7 @@ void dots(const T* x, int64_t ldx, int rows, const T* w, int64_t ldw, int classe
     for (int first = 0; first < rows; first += kRows) {
         const int count = rows - first < kRows ? rows - first : kRows;
         for (int r = 0; r < count; ++r) line[r] = x + (first + r) * ldx;
-        dots_lines(line, count, w, ldw, classes, n, out + first * ldo, ldo);
+        dots_lines<T>(line, count, w, ldw, classes, n, out + first * ldo, ldo);
     }
 }
 
@@ -108,8 +129,8 @@ void update(T* w, int64_t ldw, int classes, const T* const* x, int rows, const T
     }
 }
 
-template <class T, int C>
-inline void dots_few(const T* x, const T* w, int64_t ldw, const int* list, int n, T* out) {
+template <class T, int C, class X>
+inline void dots_few(const X* x, const T* w, int64_t ldw, const int* list, int n, T* out) {
     typedef typename VectorOf<T>::type V;
     constexpr int width = VectorOf<T>::width;
     const T* line[C];
@@ -117,22 +138,22 @@ inline void dots_few(const T* x, const T* w, int64_t ldw, const int* list, int n
     V acc[C] = {}, more[C] = {};
     int j = 0;
     for (; j + 2 * width <= n; j += 2 * width) {
-        const V x0 = load(x + j), x1 = load(x + j + width);
+        const V x0 = widened(x + j, n), x1 = widened(x + j + width, n);
         for (int c = 0; c < C; ++c) {
             acc[c] += x0 * load(line[c] + j);
             more[c] += x1 * load(line[c] + j + width);
         }
     }
     if (j < n) {
-        const V x0 = load(x + j);
+        const V x0 = widened(x + j, n);
         for (int c = 0; c < C; ++c) acc[c] += x0 * load(line[c] + j);
     }
     for (int c = 0; c < C; ++c) out[list[c]] = sum<T>(acc[c] + more[c]);
 }
 
 // One row against a list of classes.
-template <class T>
-void dots_list(const T* x, const T* w, int64_t ldw, const int* list, int count, int n, T* out) {
+template <class T, class X>
+void dots_list(const X* x, const T* w, int64_t ldw, const int* list, int count, int n, T* out) {
     int c = 0;
     for (; c + 4 <= count; c += 4) dots_few<T, 4>(x, w, ldw, list + c, n, out);
     switch (count - c) {
@@ -144,8 +165,8 @@ void dots_list(const T* x, const T* w, int64_t ldw, const int* list, int count, 
 }
 
 // One class from a list of rows.
-template <class T>
-void update_list(T* w, const T* const* x, const T* coefficient, int rows, int n) {
+template <class T, class X>
+void update_list(T* w, const X* const* x, const T* coefficient, int rows, int n) {
     typedef typename VectorOf<T>::type V;
     constexpr int width = VectorOf<T>::width;
     int j = 0;
@@ -154,13 +175,13 @@ void update_list(T* w, const T* const* x, const T* coefficient, int rows, int n)
         for (int v = 0; v < 4; ++v) acc[v] = load(w + j + v * width);
         for (int r = 0; r < rows; ++r) {
             const V a = splat(coefficient[r]);
-            for (int v = 0; v < 4; ++v) acc[v] += a * load(x[r] + j + v * width);
+            for (int v = 0; v < 4; ++v) acc[v] += a * widened(x[r] + j + v * width, n);
         }
         for (int v = 0; v < 4; ++v) store(w + j + v * width, acc[v]);
     }
     for (; j < n; j += width) {
         V acc = load(w + j);
-        for (int r = 0; r < rows; ++r) acc += splat(coefficient[r]) * load(x[r] + j);
+        for (int r = 0; r < rows; ++r) acc += splat(coefficient[r]) * widened(x[r] + j, n);
         store(w + j, acc);
     }
 }

@@ -61,6 +61,9 @@ struct WorkingSet {
     std::int64_t stored_size() const { return static_cast<std::int64_t>(store.size()); }
 };
 
+// Whether Newton's method has been tried.
+enum class Finish { none, begun, failed };
+
 // The solver's state in float32, or in float64 where float32 cannot reach the tolerance.
 template <class T>
 struct SvmState {
@@ -93,6 +96,8 @@ struct SvmState {
     double full_gap = INFINITY;  // when all samples were looked at last
     double hidden_gap = 1.2;     // its ratio to the estimate before, of the working set alone
     double dual_terms = 0.0;     // sum alpha - (hinge 2) |alpha|^2 / (4C)
+    Finish finishing = Finish::none;
+    float step = 0.0f;  // of the multipliers, in Newton's method
 };
 
 // Makes a working set of the rows that are not frozen, at first of all rows; adds to the one there
@@ -100,10 +105,25 @@ struct SvmState {
 template <class T>
 void update_working_set(SvmState<T>& state);
 
-// Looks at all samples with the weights as they are: their shares of the gap, and what is frozen.
-// Returns the relative gap. svm_working_set.cpp.
+// Looks at all samples with the weights as they are: their shares of the gap, C loss - <alpha, g>,
+// and what is frozen. Returns the sum of the shares. svm_working_set.cpp.
 template <class T>
-double inspect(SvmState<T>& state);
+double inspect(SvmState<T>& state, double freeze_above);
+
+// Bytes that may be taken beside the multipliers; negative where these alone take too many.
+// svm_working_set.cpp.
+template <class T>
+double memory_left(const SvmState<T>& state);
+
+// Whether the memory for Newton's method is there, which grows with the awake rows and with the
+// classes. svm_newton.cpp.
+bool finish_fits(const SvmState<float>& state);
+
+// Newton's method from the averaged weights and the multipliers, until the relative gap is at most
+// `target` or a limit is reached; returns the gap that it estimates. The weights of the state are
+// then its primal ones. Weston-Watkins with the plain hinge only. Throws Interrupted.
+// svm_newton.cpp.
+double finish(SvmState<float>& state, double target, SvmReport& report);
 
 // Visits blocks until the gap estimated from what the visits met is at most `target`, or the pass
 // limit; returns the estimate. Throws Interrupted. svm_sweep.cpp.

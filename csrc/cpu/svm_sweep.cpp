@@ -490,10 +490,39 @@ Stop sweep_working_set(SvmState<T>& state, double target, SvmReport& report, dou
     return stop;
 }
 
+// Of the gap at the weights of the multipliers.
+template <class T>
+double relative_gap(const SvmState<T>& s, double gap) {
+    double square = kernels_of<T>().square_norm(s.bias.data(), s.classes);
+    for (int k = 0; k < s.classes; ++k) {
+        square += kernels_of<T>().square_norm(s.weights.data() + k * s.ldw, s.rows.columns());
+    }
+    return gap / (s.dual_terms - 0.5 * square + gap);
+}
+
+// Newton's method takes over below this gap, and works down to this one.
+constexpr double kFinishBelow = 0.06;
+constexpr double kFinestFinish = 1e-4;
+// Before it takes over, a pair is only frozen further from its bound: a row that is missing in the
+// working set costs another round, one too many costs little.
+constexpr double kFreezeForFinish = 1.0;
+
+bool worth_finishing(const SvmState<float>& s, double gap, double target) {
+    return s.options.form == SvmForm::weston_watkins && s.options.hinge == 1 &&
+           s.finishing != Finish::failed && gap <= kFinishBelow && gap > target &&
+           target >= kFinestFinish;
+}
+bool worth_finishing(const SvmState<double>&, double, double) { return false; }
+bool finish_fits(const SvmState<double>&) { return false; }
+double finish(SvmState<double>&, double gap, SvmReport&) { return gap; }
+
 }  // namespace
 
 template <class T>
 double sweep(SvmState<T>& s, double target, SvmReport& report) {
+    if (s.finishing == Finish::begun && worth_finishing(s, kFinishBelow, target)) {
+        return finish(s, target, report);
+    }
     int looks = 0;
     for (;;) {
         update_working_set(s);
@@ -502,9 +531,12 @@ double sweep(SvmState<T>& s, double target, SvmReport& report) {
         if (stop == Stop::compact && !s.working.everyone) continue;
         if (!s.working.everyone && stop == Stop::look) {
             const double before = gap;
-            gap = inspect(s);
+            const double above =
+                worth_finishing(s, before, target) ? kFreezeForFinish : kFreezeAbove;
+            gap = relative_gap(s, inspect(s, above));
             report.passes += 1.0;
             s.hidden_gap = std::clamp(gap / before, 1.0, 3.0);
+            if (worth_finishing(s, gap, target) && finish_fits(s)) return finish(s, target, report);
         }
         s.full_gap = gap;
         ++looks;

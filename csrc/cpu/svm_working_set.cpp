@@ -29,16 +29,6 @@ int block_size_of(const SvmState<T>& s, std::int64_t rows) {
     return static_cast<int>(std::max<std::int64_t>(8, size));
 }
 
-// Numbers that may be stored.
-template <class T>
-std::size_t storable(const SvmState<T>& s) {
-    const double n = static_cast<double>(s.rows.size());
-    const double share = kMemoryShare * n * static_cast<double>(s.rows.row_bytes());
-    const double gram = kTileRows / 2 * sizeof(T);
-    const double taken = n * (s.stride * (sizeof(T) + 1.0) + sizeof(T) + 36.0 + gram);
-    return static_cast<std::size_t>(std::max(0.0, share - taken) / sizeof(T));
-}
-
 // Inner products of the rows of one block, and its rows into the store.
 template <class T>
 void fill_block(SvmState<T>& s, std::int64_t block, T* tile, T* part) {
@@ -73,7 +63,21 @@ void fill_block(SvmState<T>& s, std::int64_t block, T* tile, T* part) {
 
 }  // namespace
 
+template <class T>
+double memory_left(const SvmState<T>& s) {
+    const double n = static_cast<double>(s.rows.size());
+    const double share = kMemoryShare * n * static_cast<double>(s.rows.row_bytes());
+    return share - n * (s.stride * (sizeof(T) + 1.0) + sizeof(T) + 36.0);
+}
+
 namespace {
+
+// Numbers that may be stored beside the inner products.
+template <class T>
+std::size_t storable(const SvmState<T>& s) {
+    const double gram = kTileRows / 2 * sizeof(T) * static_cast<double>(s.rows.size());
+    return static_cast<std::size_t>(std::max(0.0, memory_left(s) - gram) / sizeof(T));
+}
 
 // Deals rows into blocks behind those that are there.
 template <class T>
@@ -143,7 +147,7 @@ void update_working_set(SvmState<T>& s) {
 }
 
 template <class T>
-double inspect(SvmState<T>& s) {
+double inspect(SvmState<T>& s, double freeze_above) {
     struct Scratch {
         explicit Scratch(int stride)
             : frozen(static_cast<std::size_t>(kDecisionRows) * stride),
@@ -156,7 +160,7 @@ double inspect(SvmState<T>& s) {
     std::vector<Scratch> work;
     for (int t = 0; t < s.options.threads; ++t) work.emplace_back(s.stride);
     AlignedBuffer<T> threshold(s.stride);
-    for (int k = 0; k < s.stride; ++k) threshold[k] = s.violation[k] * static_cast<T>(kFreezeAbove);
+    for (int k = 0; k < s.stride; ++k) threshold[k] = s.violation[k] * static_cast<T>(freeze_above);
     const auto look = [&](std::int64_t first, int count, T* decision) {
         Scratch& mine = work[omp_get_thread_num()];
         T* frozen = mine.frozen.data();
@@ -200,18 +204,14 @@ double inspect(SvmState<T>& s) {
         }
     }
     if (s.options.form != SvmForm::one_vs_rest) s.violation.fill(s.violation[0]);
-    double square = 0.0;
-    for (int k = 0; k < s.classes; ++k) {
-        square += kernels_of<T>().square_norm(s.weights.data() + k * s.ldw, s.rows.columns());
-    }
-    square += kernels_of<T>().square_norm(s.bias.data(), s.classes);
-    const double gap = std::accumulate(s.gap.begin(), s.gap.end(), 0.0);
-    return gap / (s.dual_terms - 0.5 * square + gap);
+    return std::accumulate(s.gap.begin(), s.gap.end(), 0.0);
 }
 
 template void update_working_set(SvmState<float>&);
 template void update_working_set(SvmState<double>&);
-template double inspect(SvmState<float>&);
-template double inspect(SvmState<double>&);
+template double memory_left(const SvmState<float>&);
+template double memory_left(const SvmState<double>&);
+template double inspect(SvmState<float>&, double);
+template double inspect(SvmState<double>&, double);
 
 }  // namespace lead_fast
