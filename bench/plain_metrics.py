@@ -255,8 +255,8 @@ def gbc(x, y, n_components=64, floor=1e-4):
 
 def knn(x, y):
     """All distances in memory, the nearest other sample."""
-    # Of x with itself the product would be BLAS's dsyrk, which crashes for this size in the OpenBLAS
-    # (0.3.30) of NumPy's wheels on some processors.
+    # Of x with itself the product would be BLAS's dsyrk, which crashes for this size in OpenBLAS
+    # 0.3.30 (of NumPy's wheels) on some processors.
     distance = pairwise_distances(x, x.copy())
     np.fill_diagonal(distance, np.inf)
     return float((y[distance.argmin(axis=1)] == y).mean())

@@ -267,6 +267,42 @@ def test_passes_stay_below_200_on_backbone_like_features(name, size):
     assert found.passes < 200
 
 
+DIGITS = pathlib.Path(__file__).parents[1] / "examples" / "zoo" / "digits"
+
+
+def digits():
+    """Name, features and labels of the models of the example."""
+    for path in sorted(DIGITS.glob("*.npz")):
+        with np.load(path) as file:
+            yield path.stem, file["features"], file["labels"]
+
+
+def test_the_example_is_ranked_as_by_the_native_solver():
+    native, found = {}, {}
+    for name, features, labels in digits():
+        lead = lf.metrics.get("lead")(labels)
+        result = lead.evaluate(features)
+        x = as_features(features)
+        fitted = adapt.fit(
+            np, x.data, lead.labels.codes, len(result.rates), lead.svm,
+            svm.column_map(x, "unit"), log_probability=True,
+        )  # fmt: skip
+        p = np.exp(fitted["log_probability"])
+        (score,) = backend.cpu().evolved_score_label(
+            p, lead.labels.codes, result.rates, np.array([1e-6]), 1
+        )
+        native[name], found[name] = result.score, score
+    assert sorted(native, key=native.get) == sorted(found, key=found.get)
+
+
+@pytest.mark.gpu
+def test_the_example_is_ranked_as_on_the_cpu():
+    library("cupy")
+    found, plain = lf.rank(DIGITS, device="cuda").scores, lf.rank(DIGITS).scores
+    assert len(plain) == 16
+    assert sorted(found, key=found.get) == sorted(plain, key=plain.get)
+
+
 def test_too_few_passes_say_so():
     features, codes = data()
     found, _ = fit(np, features, codes, "ww", 1, tol=1e-6, max_passes=3)
