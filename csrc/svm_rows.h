@@ -18,6 +18,14 @@ struct RowProblem {
     float cap;     // upper bound of a multiplier by itself; infinite where there is none
 };
 
+// By the number of the form and the power of the hinge. The sum of a sample's multipliers is what
+// cs bounds, and nothing is bounded with the squared hinge.
+inline RowProblem row_problem(int form, int hinge, float cost) {
+    const auto kind = static_cast<SvmForm>(form);
+    const bool bounded = hinge == 1 && kind != SvmForm::crammer_singer;
+    return RowProblem{kind, hinge == 2, cost, bounded ? cost : INFINITY};
+}
+
 // What a sample adds to the objectives, and its curvature apart from the mask of free classes.
 struct RowReport {
     double loss;       // sum or maximum of the hinges, not times C

@@ -1,10 +1,17 @@
 """Fixtures and the gpu marker; plain functions are in helpers.py."""
 
+import importlib
 import os
+import pathlib
+import sys
 
 import numpy as np
 import pytest
 from helpers import gpu_missing
+
+from lead_fast import cli
+
+BENCH = pathlib.Path(__file__).parent.parent / "bench"
 
 
 def pytest_runtest_setup(item):
@@ -22,3 +29,28 @@ def pytest_runtest_setup(item):
 def rng():
     """A generator with a fixed seed."""
     return np.random.default_rng(20240617)
+
+
+@pytest.fixture
+def call(capsys):
+    """The command in this process: (status, stdout, stderr)."""
+
+    def call(*arguments):
+        try:
+            status = cli.main([str(argument) for argument in arguments])
+        except SystemExit as leaving:
+            status = leaving.code
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def bench():
+    """How to import a script of bench/ by its name."""
+    sys.path.insert(0, str(BENCH))
+    try:
+        yield importlib.import_module
+    finally:
+        sys.path.remove(str(BENCH))

@@ -13,7 +13,6 @@ import pytest
 from helpers import relu_features
 
 import lead_fast
-from lead_fast import cli
 from lead_fast.zoo import run, work
 
 N, D, K = 60, 8, 3
@@ -50,21 +49,6 @@ def shell(*arguments, **options):
         timeout=300,
         **options,
     )
-
-
-@pytest.fixture
-def call(capsys):
-    """The command in this process: (status, stdout, stderr)."""
-
-    def call(*arguments):
-        try:
-            status = cli.main([str(argument) for argument in arguments])
-        except SystemExit as leaving:
-            status = leaving.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 def assert_refused(result, *words):

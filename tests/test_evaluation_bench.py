@@ -1,6 +1,5 @@
 """The scripts that print the paper's tables and figures, on small zoos."""
 
-import importlib
 import json
 import pathlib
 import subprocess
@@ -14,15 +13,6 @@ import lead_fast
 from lead_fast.evaluation import paper_table, true_accuracies, weighted_tau
 
 BENCH = pathlib.Path(__file__).parent.parent / "bench"
-
-
-@pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(BENCH))
-    try:
-        yield importlib.import_module
-    finally:
-        sys.path.remove(str(BENCH))
 
 
 def write_zoo(folder, task, models, width=12, n=60, finetuned=False, pairs=False):

@@ -1,6 +1,5 @@
 """The script that makes a zoo, with one small network on small data."""
 
-import importlib
 import json
 import pathlib
 import subprocess
@@ -12,15 +11,6 @@ import pytest
 from lead_fast.zoo.read import open_zoo
 
 BENCH = pathlib.Path(__file__).parent.parent / "bench"
-
-
-@pytest.fixture(scope="module")
-def bench():
-    sys.path.insert(0, str(BENCH))
-    try:
-        yield importlib.import_module
-    finally:
-        sys.path.remove(str(BENCH))
 
 
 def make(folder, *flags):

@@ -13,7 +13,7 @@ import pytest
 from helpers import relu_features
 
 import lead_fast
-from lead_fast import _optional, cli
+from lead_fast import _optional
 from lead_fast.zoo import Ranking, Rankings
 from lead_fast.zoo.groups import group
 from lead_fast.zoo.page import page
@@ -37,21 +37,6 @@ def zoo(tmp_path):
     for model, values in ZOO.items():
         np.savez(folder / f"{model}.npz", features=values, labels=LABELS)
     return folder
-
-
-@pytest.fixture
-def call(capsys):
-    """The command in this process: (status, stdout, stderr)."""
-
-    def call(*arguments):
-        try:
-            status = cli.main([str(argument) for argument in arguments])
-        except SystemExit as leaving:
-            status = leaving.code
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 # ----------------------------------------------------------------------------------- repeated draws

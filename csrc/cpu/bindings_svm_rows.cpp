@@ -5,7 +5,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 
-#include <cmath>
+#include <algorithm>
 #include <stdexcept>
 
 #include "../svm_rows.h"
@@ -18,19 +18,13 @@ namespace {
 template <class T>
 using Dense = py::array_t<T, py::array::c_style>;
 
-RowProblem problem_of(int form, int hinge, float cost) {
-    const auto kind = static_cast<SvmForm>(form);
-    const bool bounded = hinge == 1 && kind != SvmForm::crammer_singer;
-    return RowProblem{kind, hinge == 2, cost, bounded ? cost : INFINITY};
-}
-
 void require(bool condition) {
     if (!condition) throw std::invalid_argument("svm_rows: arrays of different shapes");
 }
 
 py::tuple advance(int form, int hinge, float cost, const Dense<std::int32_t>& labels,
                   const Dense<float>& f, const Dense<float>& a, float rho) {
-    const RowProblem problem = problem_of(form, hinge, cost);
+    const RowProblem problem = row_problem(form, hinge, cost);
     const py::ssize_t n = f.shape(0), k = f.shape(1);
     require(labels.size() == n && a.size() == n * k);
     Dense<float> next({n, k}), coefficients({n, k}), weight(n);
@@ -54,7 +48,7 @@ py::tuple advance(int form, int hinge, float cost, const Dense<std::int32_t>& la
 Dense<float> curve(int form, int hinge, float cost, const Dense<std::int32_t>& labels,
                    const Dense<float>& df, const Dense<float>& shift,
                    const Dense<std::uint8_t>& mask, const Dense<float>& weight, float rho) {
-    const RowProblem problem = problem_of(form, hinge, cost);
+    const RowProblem problem = row_problem(form, hinge, cost);
     const py::ssize_t n = df.shape(0), k = df.shape(1);
     require(labels.size() == n && shift.size() == k && mask.size() == n * k && weight.size() == n);
     Dense<float> g({n, k});
@@ -70,7 +64,7 @@ Dense<float> curve(int form, int hinge, float cost, const Dense<std::int32_t>& l
 Dense<double> slope(int form, int hinge, float cost, const Dense<std::int32_t>& labels,
                     const Dense<float>& f, const Dense<float>& a, const Dense<float>& df,
                     const Dense<float>& t, float rho) {
-    const RowProblem problem = problem_of(form, hinge, cost);
+    const RowProblem problem = row_problem(form, hinge, cost);
     const bool separate = problem.form == SvmForm::one_vs_rest;
     const py::ssize_t n = f.shape(0), k = f.shape(1), count = separate ? k : 1;
     require(labels.size() == n && a.size() == n * k && df.size() == n * k && t.size() == count);

@@ -8,7 +8,6 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <cmath>
 #include <string>
 #include <vector>
 
@@ -256,10 +255,7 @@ cuda::SvmRows svm_rows(int form, int hinge, float cost, const py::object& labels
     const Memory m = memory_of(labels);
     require(m.shape.size() == 1 && classes > 0, op, "labels must have 1 dimension");
     const auto* y = checked<const std::int32_t>(labels, "int32", {m.shape[0]}, op, "labels");
-    const auto kind = static_cast<SvmForm>(form);
-    const bool bounded = hinge == 1 && kind != SvmForm::crammer_singer;
-    const RowProblem problem{kind, hinge == 2, cost, bounded ? cost : INFINITY};
-    return cuda::SvmRows{problem, m.shape[0], classes, y};
+    return cuda::SvmRows{row_problem(form, hinge, cost), m.shape[0], classes, y};
 }
 
 py::tuple svm_advance(int form, int hinge, float cost, const py::object& labels, int classes,

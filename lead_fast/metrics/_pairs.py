@@ -62,6 +62,16 @@ class LabelPairs:
         self.weight = self._plain(weight)
         self.largest = float(np.abs(weight).max())
 
+    def correlation(self, product, ties):
+        """Spearman's coefficient with other ranks of the pairs, NaN if all of those are tied.
+
+        ``product`` is the sum of the products of centred ranks, ``ties`` the sum of size^3 - size
+        over the groups of ties among the other ranks.
+        """
+        p = float(self.count)
+        spread = (p**3 - p - ties) / 12.0
+        return product / math.sqrt(spread * self.spread) if spread > 0.0 else math.nan
+
 
 def _of_classes(k, ties):
     """Distances (K, K) of one-hot labels, 1 - correlation."""
@@ -128,13 +138,10 @@ def spearman(z, labels, tol):
     total = _Total()
     _Ranker(z, labels, tol).run(total)
     p = float(labels.count)
-    spread = (p**3 - p - total.ties) / 12.0
     centre = 0.5 * (p + 1.0)
     # sum of rank_f * rank_l, whose rank_l is weight / 2 + base.
     product = 0.5 * total.rank_weight + labels.base * p * centre - p * centre * centre
-    if not spread > 0.0:
-        return math.nan
-    return product / math.sqrt(spread * labels.spread)
+    return labels.correlation(product, total.ties)
 
 
 class _Ranker:

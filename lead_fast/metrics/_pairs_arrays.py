@@ -1,7 +1,5 @@
 """Spearman's correlation of the distances of all pairs on arrays of a GPU: one sort."""
 
-import math
-
 import numpy as np
 
 from ._linalg import namespace
@@ -38,16 +36,12 @@ def spearman_sorted(z, labels):
     del keys
     start = xp.flatnonzero(first)
     size = xp.diff(xp.append(start, labels.count)).astype(np.float64)
-    p = float(labels.count)
-    centre = 0.5 * (p + 1.0)
+    centre = 0.5 * (labels.count + 1.0)
     # Mean rank of each group of ties, about the middle so that sums keep their digits.
     rank = start + 0.5 * (size + 1.0) - centre
     group = xp.cumsum(first) - 1
     product = 0.5 * float(rank[group] @ weights)
-    spread = (p**3 - p - float((size**3 - size).sum())) / 12.0
-    if not spread > 0.0:
-        return math.nan
-    return product / math.sqrt(spread * labels.spread)
+    return labels.correlation(product, float((size**3 - size).sum()))
 
 
 def _pairs(z, labels):

@@ -3,9 +3,9 @@
 import numpy as np
 
 from .. import backend
+from ..svm import FORMS
 from .losses import Advance, Curvature, Loss
 
-FORMS = ("ww", "ovr", "cs")  # in the order of SvmForm in csrc/svm.h
 MOST_CLASSES = 4096  # of the preconditioner's kernel, which keeps two columns in shared memory
 
 
