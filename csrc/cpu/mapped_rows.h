@@ -57,10 +57,15 @@ class MappedRows {
                                 map_.inverse_scale + j, dst, padded_width(chunk));
     }
 
+    // Where the same piece lies in memory.
+    Span span(std::int64_t i, int chunk) const {
+        return {source(i, chunk), width(chunk) * static_cast<std::int64_t>(item_size(x_.dtype))};
+    }
     void prefetch(std::int64_t i, int chunk) const {
-        const char* src = source(i, chunk);
-        const std::int64_t bytes = width(chunk) * static_cast<std::int64_t>(item_size(x_.dtype));
-        for (std::int64_t b = 0; b < bytes; b += 64) __builtin_prefetch(src + b, 0, 2);
+        const Span piece = span(i, chunk);
+        for (std::int64_t b = 0; b < piece.bytes; b += 64) {
+            __builtin_prefetch(piece.begin + b, 0, 2);
+        }
     }
 
   private:
@@ -90,11 +95,11 @@ void for_each_decision(const MappedRows& rows, int classes, const T* weights, st
     const std::size_t cells = static_cast<std::size_t>(kDecisionRows) * stride;
     std::vector<AlignedBuffer<T>> tiles, parts, sums;
     for (int t = 0; t < threads; ++t) {  // allocated here: nothing may throw among the threads
-        tiles.emplace_back(static_cast<std::size_t>(kDecisionRows) * kChunk);
+        tiles.emplace_back(static_cast<std::size_t>(4) * kChunk);
         parts.emplace_back(cells, T(0));
         sums.emplace_back(cells);
     }
-#pragma omp parallel for schedule(dynamic, 4) num_threads(threads)
+#pragma omp parallel for schedule(dynamic, 16) num_threads(threads)
     for (std::int64_t block = 0; block < blocks; ++block) {
         const int me = omp_get_thread_num();
         T* tile = tiles[me].data();
@@ -108,9 +113,26 @@ void for_each_decision(const MappedRows& rows, int classes, const T* weights, st
             std::fill(f + r * stride + classes, f + (r + 1) * stride, T(0));
         }
         for (int chunk = 0; chunk < rows.chunks(); ++chunk) {
-            for (int r = 0; r < count; ++r) rows.read(first + r, chunk, tile + r * kChunk);
-            kernels_of<T>().dots(tile, kChunk, count, weights + rows.begin(chunk), ldw, classes,
-                                 rows.padded_width(chunk), part, stride);
+            // Beside each group's products the same rows' next columns are asked for: pieces of
+            // rows are too short for the processor to see what comes next.
+            const bool last = chunk + 1 == rows.chunks();
+            const std::int64_t ahead = last ? first + kDecisionRows : first;
+            for (int r = 0; r < count; r += 4) {
+                const T* line[4];
+                Span next[4];
+                int spans = 0;
+                const int group = std::min(4, count - r);
+                for (int m = 0; m < group; ++m) {
+                    T* z = tile + m * kChunk;
+                    line[m] = z;
+                    rows.read(first + r + m, chunk, z);
+                    if (ahead + r + m >= rows.size()) continue;
+                    next[spans++] = rows.span(ahead + r + m, last ? 0 : chunk + 1);
+                }
+                kernels_of<T>().dots_lines(line, group, weights + rows.begin(chunk), ldw, classes,
+                                           rows.padded_width(chunk), part + r * stride, stride,
+                                           next, spans);
+            }
             for (std::int64_t i = 0; i < count * stride; ++i) f[i] += part[i];
         }
         visit(first, count, f);

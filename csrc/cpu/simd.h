@@ -12,6 +12,12 @@ constexpr int kPad = 16;
 
 constexpr std::int64_t padded(std::int64_t n) { return (n + kPad - 1) / kPad * kPad; }
 
+// What is asked for from memory while something else is computed.
+struct Span {
+    const char* begin;
+    std::int64_t bytes;
+};
+
 // Work of one dual block: `rows` samples whose mutual inner products are known.
 // Row-major arrays with leading dimension `stride` = padded(classes) unless said otherwise.
 template <class T>
@@ -38,7 +44,9 @@ struct DualBlock {
     T* moved;            // (rows) out: largest change of a multiplier, in units of the gradient
     int* changed;        // (rows) out: 0 where nothing changed
     T* scratch;          // (4 * stride)
-    double dual_gain;    // out: change of sum alpha - (hinge 2) |alpha|^2 / (4C)
+    const Span* ahead;   // (spans) what is asked for on the way, evenly
+    int spans;
+    double dual_gain;  // out: change of sum alpha - (hinge 2) |alpha|^2 / (4C)
 };
 
 // A column map for float32 sources. The centre is kept in two parts: rounded, it would shift whole
@@ -56,9 +64,9 @@ struct SvmKernels {
     void (*dots)(const T* x, std::int64_t ldx, int rows, const T* w, std::int64_t ldw, int classes,
                  int n, T* out, std::int64_t ldo);
 
-    // The same for rows anywhere.
+    // The same for rows anywhere; on the way, `spans` spans are asked for.
     void (*dots_lines)(const T* const* x, int rows, const T* w, std::int64_t ldw, int classes,
-                       int n, T* out, std::int64_t ldo);
+                       int n, T* out, std::int64_t ldo, const Span* ahead, int spans);
 
     // w[k, j] += sum_r coefficient[r, k] * x[r][j], j < n (a multiple of kPad).
     void (*update)(T* w, std::int64_t ldw, int classes, const T* const* x, int rows,
@@ -100,7 +108,7 @@ constexpr float kFinePart = 254.0f;
 template <class X>
 struct PackedKernels {
     void (*dots_lines)(const X* const* x, int rows, const float* w, std::int64_t ldw, int classes,
-                       int n, float* out, std::int64_t ldo);
+                       int n, float* out, std::int64_t ldo, const Span* ahead, int spans);
     void (*dots_list)(const X* x, const float* w, std::int64_t ldw, const int* list, int count,
                       int n, float* out);
     void (*update_list)(float* w, const X* const* x, const float* coefficient, int rows, int n);

@@ -169,6 +169,9 @@ class Certificate {
                 static_cast<int>(std::min<std::size_t>(kRows, support.size() - first));
             for (int r = 0; r < count; ++r) {
                 const std::int64_t i = support[first + r];
+                if (first + kRows + r < support.size()) {
+                    s_.rows.prefetch(support[first + kRows + r], chunk);
+                }
                 double* z = work.tile.data() + r * kChunk;
                 s_.rows.read(i, chunk, z);
                 line[r] = z;
@@ -250,8 +253,9 @@ template <class T>
 void improve(SvmState<T>& state, double tol, Solution& solution) {
     Certificate<T> certificate(state);
     SvmReport& report = solution.report;
-    // Of the certified gap to the estimate, as last seen; at first, what it is on most data.
-    double ratio = state.options.hinge == 1 ? 0.9 : 3.0;
+    // Of the certified gap to the estimate, as last seen; at first, what it is on most data (with
+    // the plain hinge 0.61 to 0.89, mostly 0.7 to 0.85).
+    double ratio = state.options.hinge == 1 ? kGapOfAverage : 3.0;
     double best = INFINITY;
     int best_sweep = report.sweeps;
     bool stuck = false;

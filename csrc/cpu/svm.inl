@@ -27,13 +27,18 @@ inline Vec widened(const Fine* p, int n) {
 }
 #endif
 
-// Register tiles of R rows by C classes: R * C accumulators, R + 1 registers for operands.
+// Register tiles of R rows by C classes: R * C accumulators, R + 1 registers for operands. The
+// first P spans are asked for on the way.
 
-template <class T, int R, int C, class X>
-inline void dots_tile(const X* const* x, const T* w, int64_t ldw, int n, T* out, int64_t ldo) {
+template <class T, int R, int C, int P, class X>
+inline void dots_tile(const X* const* x, const T* w, int64_t ldw, int n, T* out, int64_t ldo,
+                      const Span* ahead) {
     typedef typename VectorOf<T>::type V;
     V acc[R][C] = {};
+    int64_t step[P > 0 ? P : 1];
+    for (int p = 0; p < P; ++p) step[p] = (ahead[p].bytes + n - 1) / n;
     for (int j = 0; j < n; j += VectorOf<T>::width) {
+        for (int p = 0; p < P; ++p) __builtin_prefetch(ahead[p].begin + j * step[p], 0, 2);
         V xv[R];
         for (int r = 0; r < R; ++r) xv[r] = widened(x[r] + j, n);
         for (int c = 0; c < C; ++c) {
@@ -46,30 +51,48 @@ inline void dots_tile(const X* const* x, const T* w, int64_t ldw, int n, T* out,
     }
 }
 
-constexpr int kRows = W == 16 ? 4 : 2;
-
-template <class T, int R, class X>
+template <class T, int R, int P, class X>
 inline void dots_rows(const X* const* x, const T* w, int64_t ldw, int classes, int n, T* out,
-                      int64_t ldo) {
-    int c = 0;
-    for (; c + 5 <= classes; c += 5) dots_tile<T, R, 5>(x, w + c * ldw, ldw, n, out + c, ldo);
-    switch (classes - c) {
-        case 1: dots_tile<T, R, 1>(x, w + c * ldw, ldw, n, out + c, ldo); break;
-        case 2: dots_tile<T, R, 2>(x, w + c * ldw, ldw, n, out + c, ldo); break;
-        case 3: dots_tile<T, R, 3>(x, w + c * ldw, ldw, n, out + c, ldo); break;
-        case 4: dots_tile<T, R, 4>(x, w + c * ldw, ldw, n, out + c, ldo); break;
-        default: break;
+                      int64_t ldo, const Span* ahead) {
+    switch (classes) {
+        case 1: return dots_tile<T, R, 1, P>(x, w, ldw, n, out, ldo, ahead);
+        case 2: return dots_tile<T, R, 2, P>(x, w, ldw, n, out, ldo, ahead);
+        case 3: return dots_tile<T, R, 3, P>(x, w, ldw, n, out, ldo, ahead);
+        case 4: return dots_tile<T, R, 4, P>(x, w, ldw, n, out, ldo, ahead);
+        default: return dots_tile<T, R, 5, P>(x, w, ldw, n, out, ldo, ahead);
     }
+}
+
+constexpr int kRows = W == 16 ? 4 : 2;
+constexpr int kClasses = 5;
+
+inline void ask_for(const Span& span) {
+    for (int64_t b = 0; b < span.bytes; b += 64) __builtin_prefetch(span.begin + b, 0, 2);
 }
 
 template <class T, class X>
 void dots_lines(const X* const* x, int rows, const T* w, int64_t ldw, int classes, int n, T* out,
-                int64_t ldo) {
-    int r = 0;
-    for (; r + kRows <= rows; r += kRows) {
-        dots_rows<T, kRows>(x + r, w, ldw, classes, n, out + r * ldo, ldo);
+                int64_t ldo, const Span* ahead, int spans) {
+    for (int r = 0; r < rows;) {
+        const int group = r + kRows <= rows ? kRows : 1;
+        for (int c = 0; c < classes; c += kClasses) {
+            const int count = classes - c < kClasses ? classes - c : kClasses;
+            const T* part = w + c * ldw;
+            T* to = out + r * ldo + c;
+            // Two spans with each full tile: in a burst they would hold the products up.
+            if (group == kRows && spans >= 2) {
+                dots_rows<T, kRows, 2>(x + r, part, ldw, count, n, to, ldo, ahead);
+                ahead += 2;
+                spans -= 2;
+            } else if (group == kRows) {
+                dots_rows<T, kRows, 0>(x + r, part, ldw, count, n, to, ldo, ahead);
+            } else {
+                dots_rows<T, 1, 0>(x + r, part, ldw, count, n, to, ldo, ahead);
+            }
+        }
+        r += group;
     }
-    for (; r < rows; ++r) dots_rows<T, 1>(x + r, w, ldw, classes, n, out + r * ldo, ldo);
+    for (int i = 0; i < spans; ++i) ask_for(ahead[i]);
 }
 
 template <class T>
@@ -79,7 +102,7 @@ void dots(const T* x, int64_t ldx, int rows, const T* w, int64_t ldw, int classe
     for (int first = 0; first < rows; first += kRows) {
         const int count = rows - first < kRows ? rows - first : kRows;
         for (int r = 0; r < count; ++r) line[r] = x + (first + r) * ldx;
-        dots_lines<T>(line, count, w, ldw, classes, n, out + first * ldo, ldo);
+        dots_lines<T>(line, count, w, ldw, classes, n, out + first * ldo, ldo, nullptr, 0);
     }
 }
 
@@ -504,7 +527,10 @@ void solve_block(DualBlock<T>& b) {
     T* slack = b.scratch + b.stride;
     T* before = b.scratch + 2 * b.stride;
     b.dual_gain = 0.0;
+    int asked = 0;
     for (int step = 0; step < b.rows; ++step) {
+        // One sample after the other leaves the processor time to wait for memory beside.
+        for (; asked * b.rows < b.spans * (step + 1); ++asked) ask_for(b.ahead[asked]);
         const int i = b.order[step];
         const int64_t at = static_cast<int64_t>(i) * b.stride;
         T* alpha = b.alpha + at;

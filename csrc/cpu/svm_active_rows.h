@@ -19,6 +19,8 @@ struct ActiveRow {
     float unit;
 };
 
+constexpr int kAhead = 4;  // rows between asking memory for one and its use
+
 class ActiveRows {
   public:
     // Vectors that go with the rows have ld numbers: columns, bias, zeros.
@@ -51,6 +53,7 @@ class ActiveRows {
         for (std::int64_t r = 0; r < coarse_; ++r) {
             float* line = lines[omp_get_thread_num()].data();
             std::int8_t* both = parts[omp_get_thread_num()].data();
+            if (r + kAhead < coarse_) prefetch_whole(r + kAhead);
             map(r, line);
             unit_[r] = kernels().pack_row(line, ld_, both);
             std::copy_n(both, r < fine_ ? 2 * ld_ : ld_, packed_.data() + place(r));
@@ -73,10 +76,7 @@ class ActiveRows {
     // Asks for row r ahead of its use: the rows of a list lie too far apart for the processor to
     // see what comes next.
     void prefetch(std::int64_t r, bool coarse) const {
-        if (!packed(r, coarse)) {
-            for (int chunk = 0; chunk < x_.chunks(); ++chunk) x_.prefetch(rows_[r], chunk);
-            return;
-        }
+        if (!packed(r, coarse)) return prefetch_whole(r);
         const std::int8_t* p = packed_.data() + place(r);
         for (std::int64_t at = 0; at < (coarse ? ld_ : 2 * ld_); at += 64) {
             __builtin_prefetch(p + at, 0, 2);
@@ -84,6 +84,9 @@ class ActiveRows {
     }
 
   private:
+    void prefetch_whole(std::int64_t r) const {
+        for (int chunk = 0; chunk < x_.chunks(); ++chunk) x_.prefetch(rows_[r], chunk);
+    }
     std::int64_t place(std::int64_t r) const { return (r + std::min(r, fine_)) * ld_; }
     void map(std::int64_t r, float* line) const {
         for (int chunk = 0; chunk < x_.chunks(); ++chunk) {
@@ -127,7 +130,7 @@ inline void dots_lines(const ActiveRow* row, int rows, const float* w, std::int6
     with_format(row->format, [&](const auto& kernel, auto type) {
         decltype(type) line[4];
         for (int r = 0; r < rows; ++r) line[r] = static_cast<decltype(type)>(row[r].values);
-        kernel.dots_lines(line, rows, w, ld, vectors, static_cast<int>(ld), out, ldo);
+        kernel.dots_lines(line, rows, w, ld, vectors, static_cast<int>(ld), out, ldo, nullptr, 0);
     });
     for (int r = 0; r < rows; ++r) {
         float* f = out + r * ldo;
@@ -142,7 +145,6 @@ class RowSums {
   public:
     static constexpr int kParts = 16;  // unless fewer are asked for
     static constexpr int kBlock = 32;  // rows that are added at once
-    static constexpr int kAhead = 8;   // rows between asking for one and its use
 
     // Takes the coefficients of one row after the other.
     class Sink {

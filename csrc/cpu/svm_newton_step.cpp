@@ -118,9 +118,12 @@ void Newton::decisions(const AlignedBuffer<float>& weights, bool coarse,
         float* tile = tiles[omp_get_thread_num()].data();
         const int count = static_cast<int>(std::min<std::int64_t>(kLines, rows_.size() - first));
         ActiveRow row[kLines];
-        for (int m = 0; m < count; ++m)
-            row[m] =
-                rows_.read(first + m, coarse && !rows_.packed(first + m, false), tile + m * ld_);
+        const auto as_coarse = [&](std::int64_t r) { return coarse && !rows_.packed(r, false); };
+        for (std::int64_t r = first; r < first + count; ++r) {
+            const std::int64_t ahead = r + kLines;
+            if (ahead < rows_.size()) rows_.prefetch(ahead, as_coarse(ahead));
+            row[r - first] = rows_.read(r, as_coarse(r), tile + (r - first) * ld_);
+        }
         float* f = out.data() + first * s_.stride;
         const bool alike = row[0].format == row[count - 1].format;
         for (int m = 0; m < count; m += alike ? count : 1) {

@@ -44,7 +44,6 @@ constexpr double kDoubtful = 5e-4;
 // Weight of the newest sweep in the averaged weights: single iterates of coordinate descent have a
 // primal objective several times further from the optimum than their average.
 constexpr double kAverageShare = 0.25;
-
 template <class T>
 struct Exchange {
     explicit Exchange(const SvmState<T>& s)
@@ -78,6 +77,7 @@ class Worker {
           last_chunk_(s.rows.chunks() * (me + 1) / team),
           tile_(static_cast<std::size_t>(last_chunk_ - first_chunk_) * kTileRows * kChunk),
           line_(static_cast<std::size_t>(last_chunk_ - first_chunk_) * kTileRows),
+          ahead_(line_.size()),
           decision_(static_cast<std::size_t>(kTileRows) * s.stride),
           alpha_(static_cast<std::size_t>(kTileRows) * s.stride),
           frozen_(static_cast<std::size_t>(kTileRows) * s.stride),
@@ -112,7 +112,7 @@ class Worker {
             moved_ = 0.0;
             visits_ = awake_rows_ = 0;
             for (std::int64_t at = 0; at < set_.blocks(); ++at) {
-                visit(block_order_[at], at + 1 < set_.blocks() ? block_order_[at + 1] : -1);
+                visit(block_order_[at], from(at + 1), from(at + 2));
             }
             typical_move_ = visits_ > 0 ? moved_ / static_cast<double>(visits_) : 0.0;
             ++sweep_;
@@ -141,10 +141,14 @@ class Worker {
         return sparse ? Stop::compact : Stop::none;
     }
 
-    void visit(std::int64_t block, std::int64_t next) {
+    // The block at a place of the sweep; -1: none.
+    std::int64_t from(std::int64_t at) const { return at < set_.blocks() ? block_order_[at] : -1; }
+
+    void visit(std::int64_t block, std::int64_t next, std::int64_t after) {
+        if (after >= 0) ask_for_counts(after);
+        plan_ahead(next);
         if (!gather(block)) return;  // all frozen or at rest: the same for every thread
         parity_ ^= 1;
-        plan_prefetch(next);
         multiply(block);
         barrier_.wait();
         reduce();
@@ -191,27 +195,29 @@ class Worker {
             const T* w = s_.weights.data() + s_.rows.begin(chunk);
             const T** z = line(chunk);
             T* part = exchange_.decision[parity_].data() + chunk * exchange_.per_chunk;
-            for (int m = 0; m < count_; ++m) {
+            // Rows are mapped just before they are multiplied, while they are in the innermost
+            // cache.
+            const auto fetch = [&](int m) {
                 z[m] = set_.stored(s_.rows, block, member_[m], chunk);
-                if (z[m] != nullptr) continue;
+                if (z[m] != nullptr) return;
                 s_.rows.read(row_[m], chunk, tile(chunk) + m * kChunk);
                 z[m] = tile(chunk) + m * kChunk;
-            }
+            };
             if (dense) {
                 for (int m = 0; m < count_; m += 4) {
                     const int rows = std::min(4, count_ - m);
+                    for (int r = m; r < m + rows; ++r) fetch(r);
                     kernels_of<T>().dots_lines(z + m, rows, w, s_.ldw, s_.classes, width,
-                                               part + m * s_.stride, s_.stride);
-                    prefetch_beside(m, rows, chunk);
+                                               part + m * s_.stride, s_.stride, nullptr, 0);
                 }
                 continue;
             }
             for (int m = 0; m < count_; ++m) {
+                fetch(m);
                 T* out = part + m * s_.stride;
                 std::fill(out, out + s_.stride, T(0));
                 kernels_of<T>().dots_list(z[m], w, s_.ldw, listed_.data() + list_start_[m],
                                           list_start_[m + 1] - list_start_[m], width, out);
-                prefetch_beside(m, 1, chunk);
             }
         }
     }
@@ -246,32 +252,44 @@ class Worker {
         change_start_[s_.classes] = at;
     }
 
-    // The next block's rows come from memory while this one's are multiplied: the share of them
-    // that goes with members m .. m + rows - 1.
-    void prefetch_beside(int m, int rows, int chunk) const {
-        const int share = (ahead_count_ + count_ - 1) / count_;
-        const int end = std::min(ahead_count_, (m + rows) * share);
-        const std::int64_t bytes =
-            s_.rows.padded_width(chunk) * static_cast<std::int64_t>(sizeof(T));
-        for (int a = m * share; a < end; ++a) {
-            const T* kept = set_.stored(s_.rows, ahead_block_, ahead_[a], chunk);
-            if (kept == nullptr) {
-                s_.rows.prefetch(set_.rows[set_.begin(ahead_block_) + ahead_[a]], chunk);
-                continue;
-            }
-            const char* p = reinterpret_cast<const char*>(kept);
-            for (std::int64_t at = 0; at < bytes; at += 64) __builtin_prefetch(p + at, 0, 2);
+    // The rows of a block are anywhere in the arrays of the state: what tells which of them will be
+    // visited is asked for two blocks ahead, the rest of them one.
+    void ask_for_counts(std::int64_t block) const {
+        for (std::int64_t at = set_.begin(block); at < set_.end(block); ++at) {
+            __builtin_prefetch(&s_.awake[set_.rows[at]]);
+            __builtin_prefetch(&s_.due[set_.rows[at]]);
         }
     }
 
-    // Members of the next block that will be visited; -1: no block.
-    void plan_prefetch(std::int64_t block) {
-        ahead_count_ = 0;
-        ahead_block_ = block;
+    // Asks for the state of the next block's rows, and lists where this thread's columns of them
+    // lie: those are asked for while this block is solved. -1: no block.
+    void plan_ahead(std::int64_t block) {
+        spans_ = 0;
         if (block < 0) return;
         for (std::int64_t at = set_.begin(block); at < set_.end(block); ++at) {
-            if (visited(set_.rows[at])) {
-                ahead_[ahead_count_++] = static_cast<int>(at - set_.begin(block));
+            const std::int64_t i = set_.rows[at];
+            if (!visited(i)) continue;
+            for (int k = 0; k < s_.stride; k += 64 / static_cast<int>(sizeof(T))) {
+                __builtin_prefetch(&s_.alpha[i * s_.stride + k]);
+            }
+            for (int k = 0; k < s_.stride; k += 64) {
+                __builtin_prefetch(&s_.frozen[i * s_.stride + k]);
+            }
+            __builtin_prefetch(&s_.labels[i]);
+            __builtin_prefetch(&s_.square[i]);
+            __builtin_prefetch(&s_.gap[i]);
+        }
+        for (int chunk = first_chunk_; chunk < last_chunk_; ++chunk) {
+            for (std::int64_t at = set_.begin(block); at < set_.end(block); ++at) {
+                const std::int64_t i = set_.rows[at];
+                if (!visited(i)) continue;
+                const int member = static_cast<int>(at - set_.begin(block));
+                const T* kept = set_.stored(s_.rows, block, member, chunk);
+                ahead_[spans_++] =
+                    kept == nullptr
+                        ? s_.rows.span(i, chunk)
+                        : Span{reinterpret_cast<const char*>(kept),
+                               s_.rows.padded_width(chunk) * static_cast<int>(sizeof(T))};
             }
         }
     }
@@ -315,6 +333,8 @@ class Worker {
         b.moved = move_;
         b.changed = changed_;
         b.scratch = scratch_.data();
+        b.ahead = ahead_.data();
+        b.spans = spans_;
         kernels_of<T>().solve_block(b);
 
         dual_terms_ += b.dual_gain;
@@ -440,6 +460,7 @@ class Worker {
     const int me_, team_, first_chunk_, last_chunk_;
     AlignedBuffer<T> tile_;
     std::vector<const T*> line_;  // (chunk, row) the columns of the rows of this visit
+    std::vector<Span> ahead_;     // (chunk, row) those of the next one
     AlignedBuffer<T> decision_, alpha_, frozen_, change_, movers_change_, scratch_;
     AlignedBuffer<T> threshold_, violation_, bias_;
     std::vector<int> listed_, changing_, change_start_;  // see list_classes, list_changes
@@ -447,11 +468,10 @@ class Worker {
     int list_start_[kTileRows + 1];
     std::vector<std::int64_t> block_order_;
     double dual_terms_, total_gap_, gap_ = INFINITY, moved_ = 0.0, typical_move_;
-    std::int64_t pairs_visited_ = 0, visits_ = 0, awake_rows_ = 0, ahead_block_ = -1;
-    int sweep_ = 0, parity_ = 0, count_ = 0, pairs_ = 0, movers_ = 0, ahead_count_ = 0;
+    std::int64_t pairs_visited_ = 0, visits_ = 0, awake_rows_ = 0;
+    int sweep_ = 0, parity_ = 0, count_ = 0, pairs_ = 0, movers_ = 0, spans_ = 0;
     std::int64_t row_[kTileRows];
-    int ahead_[kTileRows], member_[kTileRows], order_[kTileRows], changed_[kTileRows],
-        mover_[kTileRows];
+    int member_[kTileRows], order_[kTileRows], changed_[kTileRows], mover_[kTileRows];
     std::int32_t label_[kTileRows];
     T square_[kTileRows], gap_of_[kTileRows], move_[kTileRows];
     float old_gap_[kTileRows];

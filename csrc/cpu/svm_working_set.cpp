@@ -44,10 +44,22 @@ void fill_block(SvmState<T>& s, std::int64_t block, T* tile, T* part) {
             s.rows.read(w.rows[w.begin(block) + m], chunk,
                         z + static_cast<std::int64_t>(m) * width);
         }
+        // The columns that come next are asked for beside the products.
+        const bool last = chunk + 1 == s.rows.chunks();
+        const std::int64_t next = last ? block + 1 : block;
+        const int ahead = next < w.blocks() ? static_cast<int>(w.end(next) - w.begin(next)) : 0;
         for (int m = 0; m < count; m += 8) {
             const int rows = std::min(8, count - m);
-            kernels_of<T>().dots(z + static_cast<std::int64_t>(m) * width, width, rows, z, width,
-                                 m + rows, width, part, kTileRows);
+            const T* line[8];
+            Span span[8];
+            int spans = 0;
+            for (int r = 0; r < rows; ++r) {
+                line[r] = z + static_cast<std::int64_t>(m + r) * width;
+                if (m + r >= ahead) continue;
+                span[spans++] = s.rows.span(w.rows[w.begin(next) + m + r], last ? 0 : chunk + 1);
+            }
+            kernels_of<T>().dots_lines(line, rows, z, width, m + rows, width, part, kTileRows, span,
+                                       spans);
             for (int r = 0; r < rows; ++r) {
                 for (int l = 0; l <= m + r; ++l) {
                     gram[(m + r) * size + l] += part[r * kTileRows + l];

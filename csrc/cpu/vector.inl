@@ -39,22 +39,46 @@ inline typename VectorOf<T>::type splat(T a) {
     return a - typename VectorOf<T>::type{};
 }
 
-// Folds a vector onto its lower half until one number is left; in registers.
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_shufflevector)
+#define LEAD_FAST_SHUFFLE 1
+#endif
+#endif
+
+// 0, 1, ..., N - 1 as arguments of a template.
+template <int... I>
+struct Places {};
+template <int N, int... I>
+struct Range : Range<N - 1, N - 1, I...> {};
+template <int... I>
+struct Range<0, I...> {
+    typedef Places<I...> type;
+};
+
+// Half a vector from element First on. GCC keeps shuffled halves in registers, copied ones not.
+template <class Half, class Whole, int First, int... I>
+inline Half half_of(Whole v, Places<I...>) {
+#if defined(LEAD_FAST_SHUFFLE)
+    return __builtin_shufflevector(v, v, (First + I)...);
+#else
+    Half half;
+    memcpy(&half, reinterpret_cast<const char*>(&v) + First * sizeof(v[0]), sizeof half);
+    return half;
+#endif
+}
+
+// Folds a vector onto its lower half until one number is left.
 template <class T, int N>
 struct Fold {
     typedef T Whole __attribute__((vector_size(N * sizeof(T))));
     typedef T Half __attribute__((vector_size(N / 2 * sizeof(T))));
-    static T sum(Whole v) {
-        Half low, high;
-        memcpy(&low, &v, sizeof low);
-        memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
-        return Fold<T, N / 2>::sum(low + high);
-    }
+    typedef typename Range<N / 2>::type Lower;
+    static Half low(Whole v) { return half_of<Half, Whole, 0>(v, Lower{}); }
+    static Half high(Whole v) { return half_of<Half, Whole, N / 2>(v, Lower{}); }
+    static T sum(Whole v) { return Fold<T, N / 2>::sum(low(v) + high(v)); }
     static T max(Whole v) {
-        Half low, high;
-        memcpy(&low, &v, sizeof low);
-        memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
-        return Fold<T, N / 2>::max(low > high ? low : high);
+        const Half a = low(v), b = high(v);
+        return Fold<T, N / 2>::max(a > b ? a : b);
     }
 };
 template <class T>
