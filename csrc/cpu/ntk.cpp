@@ -20,7 +20,7 @@ namespace {
 
 // Rows of a group: many, to amortise the packing of the weights in each product, but so few that a
 // thread's activations stay small beside features of that width.
-std::int64_t group_limit(std::int64_t d) { return std::clamp<std::int64_t>(d * 7 / 64, 64, 320); }
+std::int64_t group_limit(std::int64_t d) { return std::clamp<std::int64_t>(d / 10, 64, 320); }
 
 // Groups of one size for n rows, a multiple of four of them, so that a few threads are evenly busy.
 std::int64_t even_group(std::int64_t n, std::int64_t d) {
