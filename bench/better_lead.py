@@ -12,8 +12,10 @@ not seen. With --also, what did best on the tasks of the first directory is show
   length (as PARC prepares them), before LEAD.
 - "relaxation time 1": when the mean kernel of a random head has learnt 1 - 1/e, which on samples of
   one length is the same for all classes.
-- "mean rank": the mean of the models' ranks. "sum": the share of log K by which the held-out logits
-  are better than guessing, plus PARC's correlation; a score of one model alone.
+- "pooled rates": every class at the mean of all rates. "class-balanced": the mean over the classes
+  of their samples' mean log-probability. "three heads": the mean score of three draws.
+- "mean rank": the mean of the models' ranks. "sum": the share of log K by which the logits are
+  better than guessing, plus PARC's correlation; a score of one model alone.
 """
 
 import json
@@ -21,9 +23,11 @@ import math
 import pathlib
 
 import numpy as np
+from scipy.special import softmax
 from scipy.stats import rankdata
 from tables import arguments, load, mean, print_table, say, scores, tasks, tau
 
+import lead_fast
 from lead_fast.evaluation import agreement
 
 HELD_OUT = {"preset": "held-out"}
@@ -33,10 +37,13 @@ FEW = {
     "cross_fit 3": {"cross_fit": 3},
     "held-out": HELD_OUT,
 }
+PLUS = "held-out, standard, C 0.1"
 MORE = {
     "expected head": {"head": "expected"},
-    "held-out, standard, C 0.1": HELD_OUT | {"C": 0.1, "scale": "standard"},
+    "three heads": {"repeats": 3},
+    PLUS: HELD_OUT | {"C": 0.1, "scale": "standard"},
 }
+RATES = ("pooled rates", "class-balanced")
 COMPONENTS = {
     "components, held-out": HELD_OUT,
     "components, cross_fit 3, relaxation time 1": {"cross_fit": 3, "head": "expected"},
@@ -48,8 +55,10 @@ AVERAGES = {
     "mean rank: these four and held-out": (*OTHERS[:4], "held-out"),
     "mean rank: parc, held-out": ("parc", "held-out"),
     "mean rank: held-out, components": ("held-out", "components, held-out"),
+    "mean rank: parc, lead+": ("parc", PLUS),
+    "mean rank: parc, logme, lead+": ("parc", "logme", PLUS),
 }
-SUM = "sum: parc, held-out"
+SUMS = {"sum: parc, held-out": "held-out", "sum: parc, lead+": PLUS}
 HIDDEN = (1024, 2048)
 
 
@@ -67,12 +76,29 @@ def relaxation_time(features, n_classes):
     return 1e6 / rate
 
 
+def other_means(features, labels, tol):
+    """The scores of RATES of one model: the paper's setting but for what is averaged how."""
+    model = lead_fast.MultiClassSVM(scale="unit", tol=tol).fit(features, labels)
+    start = softmax(model.decision_function(features), axis=1)
+    head = lead_fast.Head(features.shape[1], len(model.classes_))
+    rates = lead_fast.class_rates(features, labels, head)
+    pooled = np.full_like(rates, rates.mean())
+    columns = np.searchsorted(model.classes_, labels)
+    known = lead_fast.evolve(start, labels, rates)[np.arange(len(labels)), columns]
+    by_class = np.bincount(columns, np.log(known)) / np.bincount(columns)
+    return float(lead_fast.evolved_score(start, labels, pooled, 1.0)[0]), by_class.mean()
+
+
 def study(features, labels, common):
     """``{candidate: {model: score}}`` of one task."""
     found = dict(scores(features, labels, OTHERS))
     for name, options in {**FEW, **MORE}.items():
         say(f"  {name}")
         found[name] = scores(features, labels, ["lead"], **options, **common)["lead"]
+    say("  " + ", ".join(RATES))
+    values = {m: other_means(np.float32(x), labels, **common) for m, x in features.items()}
+    for place, name in enumerate(RATES):
+        found[name] = {m: value[place] for m, value in values.items()}
     n_classes = len(np.unique(labels))
     parts = {m: unit_components(np.asarray(x, np.float64)) for m, x in features.items()}
     for name, options in COMPONENTS.items():
@@ -83,10 +109,11 @@ def study(features, labels, common):
     for name, members in AVERAGES.items():
         ranks = np.mean([rankdata([found[p][m] for m in features]) for p in members], axis=0)
         found[name] = dict(zip(features, ranks.tolist(), strict=True))
-    found[SUM] = {
-        m: 1.0 + found["held-out"][m] / math.log(n_classes) + found["parc"][m] / 100.0
-        for m in features
-    }
+    for name, part in SUMS.items():
+        found[name] = {
+            m: 1.0 + found[part][m] / math.log(n_classes) + found["parc"][m] / 100.0
+            for m in features
+        }
     return found
 
 
@@ -125,7 +152,7 @@ def main(argv=None):
             values = study(*load(models), {"tol": args.tol})
             for name, found in values.items():
                 table.setdefault(name, []).append(tau(found, truth, args.convention))
-            for name in ("held-out", SUM):
+            for name in ("held-out", *SUMS):
                 found = agreement(values[name], truth)[args.convention]
                 limits = f"{found.low:.3f} to {found.high:.3f}"
                 lines.append(f"{names[-1]}: {name} {found.value:.3f}, 95 % interval {limits}")
@@ -133,7 +160,7 @@ def main(argv=None):
     rows = [["", *names, "mean"], *([n, *v, mean(v)] for n, v in table.items())]
     groups = {
         "few of LEAD": FEW,
-        "all of LEAD": FEW | MORE | COMPONENTS,
+        "all of LEAD": (*FEW, *MORE, *RATES, *COMPONENTS),
         "LEAD's, other metrics, averages": table,
     }
     if len(names) > 1:

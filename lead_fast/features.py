@@ -146,12 +146,14 @@ def as_features(obj, name="features"):
 def check_shape(shape, name):
     """Raise unless the shape is that of features: two dimensions, neither of them empty."""
     if len(shape) != 2:
-        hint = "; pool or flatten each sample to one vector" if len(shape) > 2 else ""
+        many, one = "; pool or flatten each sample to one vector", "; one row for each sample"
+        hint = many if len(shape) > 2 else one
         raise InputError(
             f"{name}: expected 2 dimensions (samples, width), got {len(shape)}, shape {shape}{hint}"
         )
     if 0 in shape:
-        raise InputError(f"{name}: empty, shape {shape}")
+        what = "no rows" if shape[0] == 0 else "no columns"
+        raise InputError(f"{name}: empty, {what}, shape {shape}")
 
 
 def check_finite(x, name="features", found=None):

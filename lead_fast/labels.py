@@ -61,7 +61,8 @@ def _plain(labels):
         if strange:
             raise InputTypeError(f"labels: {strange[0]!r} among strings; missing labels?")
     if array.ndim != 1:
-        raise InputError(f"labels: expected 1 dimension, got shape {array.shape}")
+        hint = "; if each row marks its class, pass their argmax" if array.ndim == 2 else ""
+        raise InputError(f"labels: expected 1 dimension, got shape {array.shape}{hint}")
     if array.dtype.kind in "iubUS":
         return array
     if array.dtype.kind == "f":
@@ -132,9 +133,12 @@ def encode(labels, n=None, classes=None, fewest=2):
                 raise InputError(f"labels: {array[row]!r} in row {row} is not among the classes")
         encoded = Labels(found, codes)
     if n is not None and encoded.n != n:
-        raise InputError(f"labels: {encoded.n} labels for {n} samples")
+        raise InputError(
+            f"labels: {encoded.n} labels for {n} samples; pass one for each row of features"
+        )
     if encoded.n_classes < fewest:
         raise InputError(
-            f"labels: at least two classes are needed, found only {encoded.classes.tolist()[0]!r}"
+            "labels: at least two classes are needed, every label is "
+            f"{encoded.classes.tolist()[0]!r}"
         )
     return encoded

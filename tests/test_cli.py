@@ -1,10 +1,13 @@
 """The command line: exit status, what goes to stdout and what to stderr, files written."""
 
+import contextlib
 import json
 import os
+import pathlib
 import re
 import signal
 import stat
+import struct
 import subprocess
 import sys
 
@@ -606,3 +609,23 @@ def test_files_of_the_sfda_layout(zoo, call, tmp_path):
     np.save(tmp_path / "a_pets_label.npy", LABELS)
     assert call("rank", tmp_path, "--metric", "knn", "--format", "sfda", "--out", out)[0] == 0
     assert list(json.loads((out / "knn" / "pets_metrics.json").read_text())) == ["a"]
+
+
+def test_progress_on_a_terminal():
+    """The bar is shown where standard error is a terminal, without being asked for."""
+    fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
+    master, slave = pty.openpty()
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 90, 0, 0))
+    zoo = pathlib.Path(__file__).parent.parent / "examples" / "zoo" / "digits"
+    command = [sys.executable, "-m", "lead_fast", "rank", zoo, "--metric", "gbc"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=slave) as child:
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal ends whose other side is closed
+            while piece := os.read(master, 4096):
+                shown += piece
+        table = child.stdout.read()
+    os.close(master)
+    assert child.returncode == 0
+    assert b"16/16" in shown or b"15/16" in shown
+    assert b"/16" not in table

@@ -1,5 +1,7 @@
 """Spectra and eigenvectors of batches of symmetric matrices, against LAPACK through NumPy."""
 
+import importlib
+
 import numpy as np
 import pytest
 from helpers import EPS64, assert_close, one_line, threads
@@ -170,6 +172,15 @@ def test_errors_name_the_class(kind, vectors):
         lf.spectrum(kernels, vectors=vectors)
     message = one_line(caught.value)
     assert "ant" not in message and "cat" not in message
+
+
+@pytest.mark.parametrize("vectors", [False, True])
+def test_what_lapack_gives_up_on_is_named(monkeypatch, vectors):
+    module = importlib.import_module("lead_fast.eigh")
+    monkeypatch.setattr(module, "_check", lambda name, kernel: kernel)  # would find the NaN before
+    kernels = {"ant": np.eye(3), "bee": np.full((3, 3), np.nan), "cat": np.eye(2)}
+    with pytest.raises(lf.errors.InputError, match="no convergence for class 'bee'"):
+        lf.spectrum(kernels, vectors=vectors)
 
 
 def test_not_a_dictionary():

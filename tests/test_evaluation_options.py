@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import class_labels, relu_features
+from scipy.special import softmax
 from sklearn.decomposition import PCA
 
 import lead_fast
@@ -106,6 +107,23 @@ def test_relaxation_time(study):
     time = study.relaxation_time({"m": z}, 3)
     rates = lead_fast.lead(z, LABELS, head="expected").rates
     np.testing.assert_allclose(rates * time * 1e-6, 1.0, rtol=1e-6)
+
+
+def test_other_means(study):
+    labels = LABELS
+    x = np.float32(relu_features(labels, 12))
+    pooled, balanced = study.other_means(x, labels, 1e-6)
+    found = lead_fast.lead(x, labels, tol=1e-6)
+    assert balanced != pytest.approx(found.score, rel=1e-3)  # classes of other sizes
+
+    model = lead_fast.MultiClassSVM(scale="unit", tol=1e-6).fit(x, labels)
+    start = softmax(model.decision_function(x), axis=1)[np.arange(len(labels)), labels]
+    for rates, value, weight in (
+        (np.full(3, found.rates.mean()), pooled, np.full(len(labels), 1 / len(labels))),
+        (found.rates, balanced, 1.0 / (3 * np.bincount(labels)[labels])),
+    ):
+        keep = np.exp(-1e-6 * rates[labels])
+        assert weight @ np.log(1.0 - keep * (1.0 - start)) == pytest.approx(value, rel=1e-3)
 
 
 def test_study_takes_up_an_earlier_one(tmp_path):

@@ -338,6 +338,43 @@ def test_three_ways_to_one_score():
     assert isinstance(lf.score(features, labels, **options), float)
 
 
+@pytest.mark.parametrize(
+    ("features", "labels", "words"),
+    [
+        (np.zeros((0, 16)), np.arange(3), "no rows"),
+        (np.zeros((5, 2)), [], "0 labels"),
+        (np.zeros((5, 0)), np.arange(5), "no columns"),
+        (np.zeros(5), np.arange(5), "one row for each sample"),
+        (np.zeros((5, 2, 2)), np.arange(5), "pool or flatten"),
+        (np.zeros((5, 2)), np.arange(4), "one for each row of features"),
+        (np.zeros((5, 2)), np.eye(5), "argmax"),
+        (np.zeros((5, 2)), np.zeros(5, int), "every label is 0"),
+    ],
+)
+def test_messages_say_what_to_do(features, labels, words):
+    with pytest.raises(lf.errors.InputError, match=words):
+        lf.lead(features, labels)
+
+
+def test_a_scorer_makes_a_head_once(monkeypatch):
+    module, made = sys.modules["lead_fast.lead"], []
+
+    class Counted(lf.Head):
+        def __init__(self, *args):
+            made.append(args)
+            super().__init__(*args)
+
+    monkeypatch.setattr(module, "Head", Counted)
+    labels = class_labels([20, 30, 9])
+    scorer = lf.Scorer(labels, hidden=(24,))
+    for seed in range(3):
+        scorer(relu_features(labels, 40, seed=seed))
+    assert len(made) == 1
+    scorer(relu_features(labels, 41))
+    scorer(relu_features(labels, 40))
+    assert [args[0] for args in made] == [40, 41]
+
+
 def test_scorer_over_models_of_several_widths():
     labels = class_labels((40, 33, 27))
     scorer = lf.Scorer(labels, hidden=HIDDEN, seed=2)

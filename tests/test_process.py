@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -67,6 +68,60 @@ def test_concurrent_scores_agree_and_leave_blas_as_it_was():
         worker.join()
     assert scores == [expected] * 12
     assert [pool["num_threads"] for pool in threadpool_info()] == before
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+def test_blas_has_one_thread_inside_our_loops(monkeypatch):
+    from threadpoolctl import threadpool_info
+
+    module, seen = backend.cpu(), {}
+
+    class Watched:
+        def __getattr__(self, name):
+            found = getattr(module, name)
+            if not callable(found):
+                return found
+
+            def call(*args, **options):
+                pools = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+                seen[name] = {pool["num_threads"] for pool in pools}
+                return found(*args, **options)
+
+            return call
+
+    monkeypatch.setattr(backend, "cpu", Watched)
+    features, labels = problem()
+    head = lf.Head(1100, 4, (64,))
+    lf.lead(features, labels, hidden=(64,))
+    lf.spectrum(lf.class_kernels(features, labels, head))
+    inside = {name: seen[name] for name in seen if name.startswith(("svm_", "ntk_", "eigh_"))}
+    assert {"svm_fit", "ntk_diagonal", "ntk_kernels", "eigh_batched"} <= set(inside)
+    assert set().union(*inside.values()) == {1}
+
+
+def test_half_precision_needs_no_float32_copy():
+    """Peak memory of a score of float16 features, in a process that has scored before."""
+    program = textwrap.dedent(
+        """
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        import numpy as np, lead_fast as lf
+        from memory import peak_growth
+        rng = np.random.default_rng(0)
+        y = rng.integers(0, 4, 12000)
+        x = np.empty((len(y), 1024), np.float16)
+        for rows in np.array_split(np.arange(len(y)), 40):
+            x[rows] = rng.random((len(rows), 1024), np.float32) + 4 * np.eye(4, 1024)[y[rows]]
+        lf.lead(x[:40], np.arange(40) % 2, hidden=(8,))
+        print(peak_growth(lambda: lf.lead(x, y, hidden=(64,)))[0] / x.nbytes)
+        """
+    )
+    bench = str(pathlib.Path(__file__).parent.parent / "bench")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program, bench], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 0.6  # a float32 copy would be 2.0, a copy of float16 1.0
 
 
 def test_ctrl_c_stops_the_solver():
