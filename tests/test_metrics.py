@@ -25,7 +25,7 @@ from lead_fast.metrics._shared import Shared
 
 pytestmark = pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
 
-NAMES = [name for name in metrics.names() if name not in ("lead", "lead+", "etran")]
+NAMES = [name for name in metrics.names() if name not in ("lead", "etran")]
 MULTI_LABEL = ("logme", "parc", "hscore", "hscore_regularized")
 LABELS = class_labels([40, 50, 60], seed=1)
 X = relu_features(LABELS, 24, seed=6)
@@ -49,7 +49,7 @@ def test_all_of_the_issue_are_registered():
     }  # fmt: skip
     for name in metrics.names():
         kind = metrics.get(name)
-        assert name in ("lead", "lead+") or issubclass(kind, Metric)
+        assert name == "lead" or issubclass(kind, Metric)
         assert "References" in kind.__doc__ or name == "lead"
 
 

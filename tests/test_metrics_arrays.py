@@ -10,7 +10,7 @@ from lead_fast import metrics
 from lead_fast.metrics._arrays import ArrayShared
 
 SINGLE = ("logme", "hscore", "hscore_regularized", "transrate", "sfda", "ped", "gbc", "pactran",
-          "knn", "parc", "rsa", "dds")  # fmt: skip
+          "lead+", "knn", "parc", "rsa", "dds")  # fmt: skip
 LIMIT = {"float64": 1e-7, "float32": 2e-4}
 
 
@@ -84,6 +84,8 @@ OPTIONS = [
     ("parc", dict(max_samples=60)),
     ("rsa", dict(max_samples=50)),
     ("dds", dict(debiased=False)),
+    ("lead+", dict(n_components=4)),
+    ("lead+", dict(n_components=2, penalty=3.0)),
 ]
 
 

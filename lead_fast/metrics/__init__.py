@@ -4,7 +4,7 @@ A metric is a class. ``Metric(labels, device=None, **options)`` checks its optio
 depends on the labels alone; calling the instance with features returns the score, higher is better,
 and ``keep=False`` tells it that no further call follows, so that it may free what it would keep.
 ``device`` is the name of the device it works on, and ``upper_bound`` the largest score there is, or
-None. All but ``lead`` and ``lead+`` derive from :class:`lead_fast.metrics._base.Metric`, where
+None. All but ``lead`` derive from :class:`lead_fast.metrics._base.Metric`, where
 several of them share the work on one model's features.
 """
 

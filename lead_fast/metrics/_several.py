@@ -81,17 +81,6 @@ class Repeated:
         return Draws(tuple(one(features, shared=shared, **inputs) for one in self.metrics))
 
 
-class RepeatedFolds:
-    """The same of lead+, whose seeds draw folds: each draw solves its own SVMs."""
-
-    def __init__(self, metrics):
-        self.metrics, self.device = metrics, metrics[0].device
-
-    def evaluate(self, features, keep_head=False, curve=False):
-        """The score by each seed: :class:`Draws`."""
-        return Draws(tuple(one.evaluate(features).score for one in self.metrics))
-
-
 def repeated(options, names, repeats):
     """Options by which :func:`make` draws what is random in a metric `repeats` times.
 
@@ -133,7 +122,7 @@ def make(names, labels, device, options):
             seed, repeats = given.get("seed", 0), given.pop("repeats")
             seeds = [{**given, "seed": (seed + draw) % 2**64} for draw in range(repeats)]
             each = [kind(mine, device=device, **one) for one in seeds]
-            made[name] = Repeated(each) if ours else RepeatedFolds(each)
+            made[name] = Repeated(each)
         else:
             made[name] = kind(mine, device=device, **given)
     return made
