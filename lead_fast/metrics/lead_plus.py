@@ -44,7 +44,7 @@ class LeadPlus(Metric):
     outputs, the i-th error is that of the common fit, divided by :math:`1 - H_{ii}`.
 
     Over eight tasks of two zoos of small networks its mean weighted tau is 0.59, that of PARC 0.52,
-    of LogME 0.49, of ``"lead"`` 0.07; but with 16 models the interval of one tau is 0.6 to 0.9
+    of LogME 0.49, of ``"lead"`` 0.07; but with 16 models the interval of one tau is 0.5 to 0.9
     wide, and the form was chosen on these tasks. ``bench/RANKING.md`` has all of it.
 
     Time: N D^2 for the covariance (shared with other metrics), some 2 D^3 for its leading
