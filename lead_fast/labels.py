@@ -132,13 +132,19 @@ def encode(labels, n=None, classes=None, fewest=2):
                 row = int(strange.argmax())
                 raise InputError(f"labels: {array[row]!r} in row {row} is not among the classes")
         encoded = Labels(found, codes)
-    if n is not None and encoded.n != n:
-        raise InputError(
-            f"labels: {encoded.n} labels for {n} samples; pass one for each row of features"
-        )
+    if n is not None:
+        check_count(encoded, n)
     if encoded.n_classes < fewest:
         raise InputError(
             "labels: at least two classes are needed, every label is "
             f"{encoded.classes.tolist()[0]!r}"
         )
     return encoded
+
+
+def check_count(labels, n):
+    """Raise unless there are as many labels (anything with their number as ``n``) as samples."""
+    if labels.n != n:
+        raise InputError(
+            f"labels: {labels.n} labels for {n} samples; pass one for each row of features"
+        )

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import gpu_missing
+from helpers import ZOO_LABELS, gpu_missing, zoo_features
 
 from lead_fast import cli
 
@@ -23,6 +23,16 @@ def pytest_runtest_setup(item):
         pytest.fail(f"LEAD_FAST_REQUIRE_GPU=1, but {reason}", pytrace=False)
     if reason:
         pytest.skip(reason)
+
+
+@pytest.fixture
+def zoo(tmp_path):
+    """A directory of three models, m1 to m3; some files have a zoo of their own."""
+    folder = tmp_path / "zoo"
+    folder.mkdir()
+    for seed in (1, 2, 3):
+        np.savez(folder / f"m{seed}.npz", features=zoo_features(seed), labels=ZOO_LABELS)
+    return folder
 
 
 @pytest.fixture

@@ -44,6 +44,14 @@ def relu_features(labels, n_features, *, seed=0, spread=1.0, dtype=np.float32):
     return np.maximum(before - 0.52, 0.0).astype(dtype)  # 0.52: the 70 % quantile of a normal
 
 
+ZOO_LABELS = np.arange(60) % 3
+
+
+def zoo_features(seed, width=8):
+    """Features for ZOO_LABELS of which a larger seed separates the classes better."""
+    return relu_features(ZOO_LABELS, width, seed=seed, spread=0.5 * seed)
+
+
 def bfloat16_bits(features):
     """The bfloat16 numbers below `features` in magnitude, as uint16, and their float64 values."""
     bits = (np.ascontiguousarray(features, np.float32).view(np.uint32) >> 16).astype(np.uint16)

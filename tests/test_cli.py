@@ -13,27 +13,13 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import relu_features
+from helpers import ZOO_LABELS as LABELS
+from helpers import zoo_features as features
 
 import lead_fast
 from lead_fast.zoo import run, work
 
-N, D, K = 60, 8, 3
-LABELS = np.arange(N) % K
-
-
-def features(seed):
-    return relu_features(LABELS, D, seed=seed, spread=0.5 * seed)
-
-
-@pytest.fixture
-def zoo(tmp_path):
-    """Three models, m1 to m3."""
-    folder = tmp_path / "zoo"
-    folder.mkdir()
-    for seed in (1, 2, 3):
-        np.savez(folder / f"m{seed}.npz", features=features(seed), labels=LABELS)
-    return folder
+N = len(LABELS)
 
 
 @pytest.fixture

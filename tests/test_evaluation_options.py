@@ -9,11 +9,11 @@ import sys
 import numpy as np
 import pytest
 from helpers import class_labels, relu_features
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 from sklearn.decomposition import PCA
 
 import lead_fast
-from lead_fast.errors import InputError
+from lead_fast.errors import InputError, SaturationWarning
 from lead_fast.lead import PRESETS
 
 LABELS = class_labels([20, 30, 9])
@@ -70,6 +70,43 @@ def test_preset_is_its_options():
 def test_preset_refuses(options, words):
     with pytest.raises(InputError, match=words):
         lead_fast.Scorer(LABELS, **options)
+
+
+HELD_OUT = {"cross_fit": 3, "time": 0.0, "scale": "standard", "C": 0.1}
+
+
+def test_held_out_score_by_hand():
+    """Held-out log-probabilities of SVMs of one's own, trained on standardised columns."""
+    labels = class_labels([40, 50, 60], seed=1)
+    x = relu_features(labels, 24, seed=6, spread=0.4, dtype=np.float64)
+    folds = lead_fast.metrics.get("lead")(labels, **HELD_OUT).folds
+    log_p = np.empty(len(labels))
+    for fold in range(3):
+        outside = folds == fold
+        mean, deviation = x[~outside].mean(axis=0), x[~outside].std(axis=0)
+        z = (x - mean) / deviation
+        svm = lead_fast.MultiClassSVM(scale="none", C=0.1, tol=1e-6).fit(
+            z[~outside], labels[~outside]
+        )
+        soft = log_softmax(svm.decision_function(z[outside]), axis=1)
+        log_p[outside] = soft[np.arange(outside.sum()), labels[outside]]
+    # At a gap of 1e-6 of the objective decision values are good to some 1e-3.
+    found = lead_fast.score(x, labels, **HELD_OUT, tol=1e-6)
+    assert abs(found - log_p.mean()) <= 2e-3 * abs(log_p.mean())
+
+
+def test_scales_of_columns_matter_to_rates_alone():
+    labels = class_labels([40, 50, 60], seed=1)
+    x = relu_features(labels, 24, seed=6, spread=0.4, dtype=np.float64)
+    scales = np.exp(np.random.default_rng(0).uniform(-5, 5, x.shape[1]))
+    expected = lead_fast.score(x, labels, **HELD_OUT, tol=1e-6)
+    for other in (1e3 * x, x * scales, x + 10.0):
+        found = lead_fast.score(other, labels, **HELD_OUT, tol=1e-6)
+        assert abs(found - expected) <= 1e-3 * abs(expected)
+    # The paper's setting does depend on them: its rates follow the features' norms.
+    lead = lead_fast.score(x, labels)
+    with pytest.warns(SaturationWarning):
+        assert abs(lead_fast.score(1e3 * x, labels) - lead) > 0.1 * abs(lead)
 
 
 # ------------------------------------------------------------------ the study bench/better_lead.py

@@ -53,6 +53,12 @@ def test_all_of_the_issue_are_registered():
         assert "References" in kind.__doc__ or name == "lead"
 
 
+def test_labels_of_another_length_say_what_to_do():
+    for name in ("lead", "logme"):
+        with pytest.raises(InputError, match="150 labels for 149 samples; pass one for each row"):
+            lf.score(X[1:], LABELS, name)
+
+
 @pytest.mark.parametrize("name", [name for name in metrics.names() if name != "lead"])
 def test_docstrings_say_what_each_does(name):
     kind = metrics.get(name)

@@ -10,7 +10,8 @@ import time
 
 import numpy as np
 import pytest
-from helpers import relu_features
+from helpers import ZOO_LABELS as LABELS
+from helpers import zoo_features as features
 
 import lead_fast
 from lead_fast.errors import ScoreWarning, StoreError
@@ -18,22 +19,8 @@ from lead_fast.zoo import fingerprint, work
 from lead_fast.zoo.store import Store
 from lead_fast.zoo.work import Outcome
 
-N, K = 60, 3
-LABELS = np.arange(N) % K
+N = len(LABELS)
 KEY = ("features", "labels", "lead", "{}")
-
-
-def features(seed, width=8):
-    return relu_features(LABELS, width, seed=seed, spread=0.5 * seed)
-
-
-@pytest.fixture
-def zoo(tmp_path):
-    folder = tmp_path / "zoo"
-    folder.mkdir()
-    for seed in (1, 2, 3):
-        np.savez(folder / f"m{seed}.npz", features=features(seed), labels=LABELS)
-    return folder
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import relu_features
+from helpers import ZOO_LABELS as LABELS
+from helpers import zoo_features as features
 
 import lead_fast
 from lead_fast.errors import (
@@ -25,13 +26,7 @@ from lead_fast.zoo.notices import catching
 from lead_fast.zoo.read import natural_key, open_zoo, read_labels
 
 N, D, K = 60, 8, 3
-LABELS = np.arange(N) % K
 DIGITS = Path(__file__).parent.parent / "examples" / "zoo" / "digits"
-
-
-def features(seed, width=D):
-    """Features of which a larger seed separates the classes better."""
-    return relu_features(LABELS, width, seed=seed, spread=0.5 * seed)
 
 
 def write_npz(zoo, seed):

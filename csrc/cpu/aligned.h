@@ -65,6 +65,7 @@ class AlignedBuffer {
 
   private:
     static constexpr std::size_t kHugePage = std::size_t{1} << 21;
+    // From here on large pages are worth asking for.
     static constexpr std::size_t kHuge = 16 * kHugePage;
     // From here on a buffer is a mapping of its own, so that the system has it back when it is
     // freed; the allocator keeps what it once grew by.

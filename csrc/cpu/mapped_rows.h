@@ -15,6 +15,11 @@ namespace lead_fast {
 
 constexpr int kChunk = 512;  // columns of a chunk; sums over chunks are taken in their order
 constexpr int kTileRows = 64;
+constexpr int kLines = 4;  // rows that are multiplied together
+
+inline void ask_for(const Span& span) {
+    for (std::int64_t b = 0; b < span.bytes; b += 64) __builtin_prefetch(span.begin + b, 0, 2);
+}
 
 class MappedRows {
   public:
@@ -61,12 +66,7 @@ class MappedRows {
     Span span(std::int64_t i, int chunk) const {
         return {source(i, chunk), width(chunk) * static_cast<std::int64_t>(item_size(x_.dtype))};
     }
-    void prefetch(std::int64_t i, int chunk) const {
-        const Span piece = span(i, chunk);
-        for (std::int64_t b = 0; b < piece.bytes; b += 64) {
-            __builtin_prefetch(piece.begin + b, 0, 2);
-        }
-    }
+    void prefetch(std::int64_t i, int chunk) const { ask_for(span(i, chunk)); }
 
   private:
     const char* source(std::int64_t i, int chunk) const {
@@ -95,7 +95,7 @@ void for_each_decision(const MappedRows& rows, int classes, const T* weights, st
     const std::size_t cells = static_cast<std::size_t>(kDecisionRows) * stride;
     std::vector<AlignedBuffer<T>> tiles, parts, sums;
     for (int t = 0; t < threads; ++t) {  // allocated here: nothing may throw among the threads
-        tiles.emplace_back(static_cast<std::size_t>(4) * kChunk);
+        tiles.emplace_back(static_cast<std::size_t>(kLines) * kChunk);
         parts.emplace_back(cells, T(0));
         sums.emplace_back(cells);
     }
@@ -117,11 +117,11 @@ void for_each_decision(const MappedRows& rows, int classes, const T* weights, st
             // rows are too short for the processor to see what comes next.
             const bool last = chunk + 1 == rows.chunks();
             const std::int64_t ahead = last ? first + kDecisionRows : first;
-            for (int r = 0; r < count; r += 4) {
-                const T* line[4];
-                Span next[4];
+            for (int r = 0; r < count; r += kLines) {
+                const T* line[kLines];
+                Span next[kLines];
                 int spans = 0;
-                const int group = std::min(4, count - r);
+                const int group = std::min(kLines, count - r);
                 for (int m = 0; m < group; ++m) {
                     T* z = tile + m * kChunk;
                     line[m] = z;

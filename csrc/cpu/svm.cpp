@@ -253,8 +253,8 @@ template <class T>
 void improve(SvmState<T>& state, double tol, Solution& solution) {
     Certificate<T> certificate(state);
     SvmReport& report = solution.report;
-    // Of the certified gap to the estimate, as last seen; at first, what it is on most data (with
-    // the plain hinge 0.61 to 0.89, mostly 0.7 to 0.85).
+    // Of the certified gap to the estimate, as last seen; at first, what suffices on most data
+    // (with the plain hinge it is 0.61 to 0.89, mostly 0.7 to 0.85).
     double ratio = state.options.hinge == 1 ? kGapOfAverage : 3.0;
     double best = INFINITY;
     int best_sweep = report.sweeps;

@@ -78,9 +78,7 @@ class ActiveRows {
     void prefetch(std::int64_t r, bool coarse) const {
         if (!packed(r, coarse)) return prefetch_whole(r);
         const std::int8_t* p = packed_.data() + place(r);
-        for (std::int64_t at = 0; at < (coarse ? ld_ : 2 * ld_); at += 64) {
-            __builtin_prefetch(p + at, 0, 2);
-        }
+        ask_for({reinterpret_cast<const char*>(p), coarse ? ld_ : 2 * ld_});
     }
 
   private:
@@ -124,11 +122,11 @@ inline void dots_list(const ActiveRow& row, const float* w, std::int64_t ld, std
     }
 }
 
-// out[r, k] = <row r, w[k]>, at most four rows of one format.
+// out[r, k] = <row r, w[k]>, at most kLines rows of one format.
 inline void dots_lines(const ActiveRow* row, int rows, const float* w, std::int64_t ld,
                        std::int64_t bias, int vectors, float* out, std::int64_t ldo) {
     with_format(row->format, [&](const auto& kernel, auto type) {
-        decltype(type) line[4];
+        decltype(type) line[kLines];
         for (int r = 0; r < rows; ++r) line[r] = static_cast<decltype(type)>(row[r].values);
         kernel.dots_lines(line, rows, w, ld, vectors, static_cast<int>(ld), out, ldo, nullptr, 0);
     });

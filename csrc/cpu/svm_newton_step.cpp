@@ -110,7 +110,6 @@ void Newton::curve() {
 
 void Newton::decisions(const AlignedBuffer<float>& weights, bool coarse,
                        AlignedBuffer<float>& out) {
-    constexpr int kLines = 4;
     std::vector<AlignedBuffer<float>> tiles;
     for (int t = 0; t < s_.options.threads; ++t) tiles.emplace_back(kLines * ld_, 0.0f);
 #pragma omp parallel for schedule(dynamic, 16) num_threads(s_.options.threads)

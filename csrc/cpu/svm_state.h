@@ -17,8 +17,9 @@ constexpr double kFreezeAbove = 0.3;
 
 // A working set is dealt anew when less than this share of its rows is awake.
 constexpr double kCompactBelow = 0.7;
-// The certified gap, that of the averaged weights, as a share of coordinate descent's estimate of
-// it.
+
+// The certified gap, that of the averaged weights, is hardly ever more than this share of
+// coordinate descent's estimate of it (plain hinge).
 constexpr double kGapOfAverage = 0.9;
 
 // splitmix64: the order of visits asks for no better random numbers than these.

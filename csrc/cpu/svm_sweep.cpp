@@ -44,6 +44,7 @@ constexpr double kDoubtful = 5e-4;
 // Weight of the newest sweep in the averaged weights: single iterates of coordinate descent have a
 // primal objective several times further from the optimum than their average.
 constexpr double kAverageShare = 0.25;
+
 template <class T>
 struct Exchange {
     explicit Exchange(const SvmState<T>& s)
@@ -204,8 +205,8 @@ class Worker {
                 z[m] = tile(chunk) + m * kChunk;
             };
             if (dense) {
-                for (int m = 0; m < count_; m += 4) {
-                    const int rows = std::min(4, count_ - m);
+                for (int m = 0; m < count_; m += kLines) {
+                    const int rows = std::min(kLines, count_ - m);
                     for (int r = m; r < m + rows; ++r) fetch(r);
                     kernels_of<T>().dots_lines(z + m, rows, w, s_.ldw, s_.classes, width,
                                                part + m * s_.stride, s_.stride, nullptr, 0);
@@ -278,12 +279,8 @@ class Worker {
             __builtin_prefetch(&s_.labels[i]);
             __builtin_prefetch(&s_.square[i]);
             __builtin_prefetch(&s_.gap[i]);
-        }
-        for (int chunk = first_chunk_; chunk < last_chunk_; ++chunk) {
-            for (std::int64_t at = set_.begin(block); at < set_.end(block); ++at) {
-                const std::int64_t i = set_.rows[at];
-                if (!visited(i)) continue;
-                const int member = static_cast<int>(at - set_.begin(block));
+            const int member = static_cast<int>(at - set_.begin(block));
+            for (int chunk = first_chunk_; chunk < last_chunk_; ++chunk) {
                 const T* kept = set_.stored(s_.rows, block, member, chunk);
                 ahead_[spans_++] =
                     kept == nullptr
@@ -460,7 +457,7 @@ class Worker {
     const int me_, team_, first_chunk_, last_chunk_;
     AlignedBuffer<T> tile_;
     std::vector<const T*> line_;  // (chunk, row) the columns of the rows of this visit
-    std::vector<Span> ahead_;     // (chunk, row) those of the next one
+    std::vector<Span> ahead_;     // (spans) those of the rows of the next one
     AlignedBuffer<T> decision_, alpha_, frozen_, change_, movers_change_, scratch_;
     AlignedBuffer<T> threshold_, violation_, bias_;
     std::vector<int> listed_, changing_, change_start_;  // see list_classes, list_changes

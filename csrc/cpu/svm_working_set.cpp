@@ -29,6 +29,8 @@ int block_size_of(const SvmState<T>& s, std::int64_t rows) {
     return static_cast<int>(std::max<std::int64_t>(8, size));
 }
 
+constexpr int kGramRows = 8;  // rows whose inner products with all before them are taken together
+
 // Inner products of the rows of one block, and its rows into the store.
 template <class T>
 void fill_block(SvmState<T>& s, std::int64_t block, T* tile, T* part) {
@@ -48,10 +50,10 @@ void fill_block(SvmState<T>& s, std::int64_t block, T* tile, T* part) {
         const bool last = chunk + 1 == s.rows.chunks();
         const std::int64_t next = last ? block + 1 : block;
         const int ahead = next < w.blocks() ? static_cast<int>(w.end(next) - w.begin(next)) : 0;
-        for (int m = 0; m < count; m += 8) {
-            const int rows = std::min(8, count - m);
-            const T* line[8];
-            Span span[8];
+        for (int m = 0; m < count; m += kGramRows) {
+            const int rows = std::min(kGramRows, count - m);
+            const T* line[kGramRows];
+            Span span[kGramRows];
             int spans = 0;
             for (int r = 0; r < rows; ++r) {
                 line[r] = z + static_cast<std::int64_t>(m + r) * width;
@@ -107,7 +109,7 @@ void append(SvmState<T>& s, const std::vector<std::int64_t>& rows) {
     std::vector<AlignedBuffer<T>> tiles, parts;  // allocated here: threads may not throw
     for (int t = 0; t < s.options.threads; ++t) {
         tiles.emplace_back(static_cast<std::size_t>(w.block_size) * kChunk);
-        parts.emplace_back(static_cast<std::size_t>(8) * kTileRows);
+        parts.emplace_back(static_cast<std::size_t>(kGramRows) * kTileRows);
     }
 #pragma omp parallel for schedule(dynamic, 4) num_threads(s.options.threads)
     for (std::int64_t block = before; block < w.blocks(); ++block) {

@@ -6,8 +6,8 @@ from functools import cached_property
 import numpy as np
 
 from .. import backend
-from ..errors import InputError
 from ..features import Features, check_finite
+from ..labels import check_count
 from ..svm_arrays.adapt import on_device
 from ..svm_arrays.rows import column_statistics, numbers
 from ._linalg import add_to_diagonal, lower_factor, to_numpy
@@ -43,8 +43,7 @@ class ArrayShared(Shared):
         self.labels, self.dtype = labels, np.dtype(dtype)
         self.n, self.d = data.shape
         self.k = labels.n_classes
-        if labels.n != self.n:
-            raise InputError(f"labels: {labels.n} labels for {self.n} samples")
+        check_count(labels, self.n)
         found = column_statistics(xp, data)
         check_finite(data, found=found)
         self.mean, self.variance = found["mean"], found["variance"]

@@ -281,6 +281,17 @@ def eigh(a):
     return eigh(a, check_finite=False, driver="evd")
 
 
+def leading_eigh(a, count):
+    """The `count` largest eigenvalues (ascending) and their eigenvectors (columns), as `eigh`."""
+    if namespace(a) is not np or 4 * count > len(a):
+        values, vectors = eigh(a)
+        return values[-count:], vectors[:, -count:]
+    from scipy.linalg import eigh as some
+
+    last = len(a) - 1
+    return some(a, subset_by_index=(last - count + 1, last), check_finite=False, driver="evr")
+
+
 class Tridiagonal:
     """``a = Q T Q^T`` with T tridiagonal: what ridge problems need, without eigenvectors.
 

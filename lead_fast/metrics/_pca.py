@@ -1,4 +1,4 @@
-"""Principal components from the (D, D) scatter or, for N < D, from the (N, N) one."""
+"""Principal components from the (D, D) scatter or, for N < D, from the (N, N) one; projections."""
 
 import numpy as np
 
@@ -34,3 +34,15 @@ def principal_components(shared, count):
     """The first `count` variances and directions, (C,) and (D, C)."""
     values, basis = spectrum(shared)
     return values[:count], basis[:, :count]
+
+
+def project(source, weights, dtype=np.float64):
+    """Products (N, C) of the centred features with weights (D, C), made in the source's dtype.
+
+    `source` has ``xp``, ``n``, ``dtype``, ``mean`` and ``blocks`` of a Shared.
+    """
+    mean, narrow = source.mean.astype(source.dtype), weights.astype(source.dtype)
+    out = source.xp.empty((source.n, weights.shape[1]), dtype)
+    for place, block in source.blocks():
+        out[place] = (block - mean) @ narrow
+    return out

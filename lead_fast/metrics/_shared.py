@@ -13,6 +13,7 @@ import numpy as np
 from .. import backend
 from ..errors import InputError
 from ..features import as_features, check_finite
+from ..labels import check_count
 from ._base import MultiLabels
 from ._linalg import mirror, outer, outer_sum, plus_outer
 
@@ -64,8 +65,7 @@ class Shared:
         self.labels = labels
         self.n, self.d = self.features.shape
         self.k = labels.n_classes
-        if labels.n != self.n:
-            raise InputError(f"labels: {labels.n} labels for {self.n} samples")
+        check_count(labels, self.n)
         found = backend.cpu().column_statistics(
             self.features.data, self.features.dtype, None, backend.threads()
         )

@@ -4,7 +4,8 @@ import numpy as np
 
 from ..options import integer, real
 from ._base import Metric, warn
-from ._linalg import eigh, namespace, to_numpy
+from ._linalg import leading_eigh, to_numpy
+from ._pca import project
 
 
 class LeadPlus(Metric):
@@ -48,9 +49,9 @@ class LeadPlus(Metric):
     wide, and the form was chosen on these tasks. ``bench/RANKING.md`` has all of it.
 
     Time: N D^2 for the covariance (shared with other metrics), some 2 D^3 for its leading
-    eigenvectors (N D^2 and N^3 for N < D), N D C + N C^2 + N C K for the rest. Memory: two D x D
-    (or N x N) in float64 and 2 N C numbers. A constant column counts as 0; a class of one sample is
-    predicted from the others, badly.
+    eigenvectors (N^2 D and N^3 for N <= D), N D C + N C^2 + N C K for the rest. Memory: two D x D
+    in float64 and 2 N C numbers (for N <= D two N x N and two copies of the features). A constant
+    column counts as 0; a class of one sample is predicted from the others, badly.
 
     References
     ----------
@@ -101,26 +102,10 @@ def components(shared, count):
     inverse = xp.where(varies, 1.0 / xp.where(varies, size, 1.0), 0.0)
     if shared.n > shared.d:
         correlation = shared.total * inverse * (inverse / shared.n)[:, None]
-        turn = inverse[:, None] * _leading(correlation, count)[1]
-        z = xp.empty((shared.n, count))
-        mean, factor = shared.mean.astype(shared.dtype), turn.astype(shared.dtype)
-        for place, block in shared.blocks():
-            z[place] = (block - mean) @ factor
-        return z
+        return project(shared, inverse[:, None] * leading_eigh(correlation, count)[1])
     x = (shared.x - shared.mean.astype(shared.dtype)) * inverse.astype(shared.dtype)
-    values, vectors = _leading((x @ x.T).astype(np.float64), count)
+    values, vectors = leading_eigh((x @ x.T).astype(np.float64), count)
     return vectors * xp.sqrt(xp.maximum(values, 0.0))
-
-
-def _leading(a, count):
-    """The largest eigenvalues of a symmetric array, and their vectors in columns."""
-    if namespace(a) is not np or 4 * count > len(a):
-        values, vectors = eigh(a)
-        return values[-count:], vectors[:, -count:]
-    from scipy.linalg import eigh as some
-
-    last = len(a) - 1
-    return some(a, subset_by_index=(last - count + 1, last), check_finite=False, driver="evr")
 
 
 def held_out_errors(z, shared, penalty):

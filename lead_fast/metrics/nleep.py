@@ -10,7 +10,7 @@ from ..options import seed as check_seed
 from ._base import Metric, warn, warn_saturated
 from ._mixture import fit
 from ._mixture_arrays import clusters, fit_arrays
-from ._pca import spectrum
+from ._pca import project, spectrum
 
 _SATURATED = 1e-9
 
@@ -148,11 +148,7 @@ def reduce(shared, energy):
     if not total > 0.0:
         raise InputError("the features are constant; there is nothing to score")
     count = int(np.searchsorted(np.cumsum(variances) / total, energy, side="right")) + 1
-    mean, narrow = shared.mean.astype(shared.dtype), basis[:, :count].astype(shared.dtype)
-    z = shared.xp.empty((shared.n, narrow.shape[1]), shared.dtype)
-    for place, block in shared.blocks():
-        z[place] = (block - mean) @ narrow
-    return z
+    return project(shared, basis[:, :count], shared.dtype)
 
 
 def _clusters(z, count, seed):

@@ -6,6 +6,7 @@ from ..errors import InputError
 from ._base import Metric, warn, warn_saturated
 from ._fisher import PIVOT, discriminant, first_analysis, scores, softmax
 from ._linalg import mirror, outer_sum
+from ._pca import project
 
 _SATURATED = 1e-9
 
@@ -95,10 +96,7 @@ class SFDA(Metric):
 
 def linear_scores(source, weights, constant):
     """Scores (N, K) of the centred features, in float64."""
-    out = source.xp.empty((source.n, weights.shape[1]))
-    mean, narrow = source.mean.astype(source.dtype), weights.astype(source.dtype)
-    for place, block in source.blocks():
-        out[place] = (block - mean) @ narrow
+    out = project(source, weights)
     out += constant
     return out
 
