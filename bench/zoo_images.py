@@ -20,7 +20,7 @@ from sklearn.datasets import load_digits, load_sample_image
 
 SIZE = 16
 _DRAWN = 48  # pixels of a character before it is moved and made smaller
-_DEJAVU = tuple(
+DEJAVU = tuple(
     f"DejaVu{face}{cut}"
     for face, cuts in (
         ("Sans", ("", "-Bold", "-Oblique", "-BoldOblique")),
@@ -29,8 +29,8 @@ _DEJAVU = tuple(
     )
     for cut in cuts
 )
-_LATIN = (
-    *_DEJAVU, "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta",
+LATIN = (
+    *DEJAVU, "STIXGeneral", "STIXGeneralBol", "STIXGeneralItalic", "STIXGeneralBolIta",
     "cmr10", "cmb10", "cmss10", "cmtt10",
 )  # fmt: skip
 
@@ -56,11 +56,12 @@ class Images:
         return int(self.train_labels.max()) + 1
 
 
-def _letters(first, last, count=None):
-    letters = [chr(code) for code in range(first, last + 1)]
-    if count is not None:  # evenly among them
-        letters = [letters[i] for i in np.linspace(0, len(letters) - 1, count).astype(int)]
-    return letters
+def letters(first, last, count=None):
+    """Characters from one code to another, all or `count` evenly among them."""
+    found = [chr(code) for code in range(first, last + 1)]
+    if count is None:
+        return found
+    return [found[i] for i in np.linspace(0, len(found) - 1, count).astype(int)]
 
 
 @functools.cache
@@ -105,9 +106,9 @@ def _moved(image, rng):
     return small + rng.normal(0.0, 0.12, (SIZE, SIZE))
 
 
-def _script(letters, faces, n_train, n_test, seed):
-    """`n_train` and `n_test` images of each letter that two faces or more have."""
-    known = [[g for f in faces if (g := _character(letter, f)) is not None] for letter in letters]
+def script(characters, faces, n_train, n_test, seed):
+    """`n_train` and `n_test` images of each character that two faces or more have."""
+    known = [[g for f in faces if (g := _character(one, f)) is not None] for one in characters]
     known = [drawings for drawings in known if len(drawings) > 1]
     parts = []
     for number, count in enumerate((n_train, n_test)):
@@ -117,11 +118,12 @@ def _script(letters, faces, n_train, n_test, seed):
             for drawings in known
             for _ in range(count)
         ]
-        parts += [_stack(images), np.repeat(np.arange(len(known)), count)]
+        parts += [stack(images), np.repeat(np.arange(len(known)), count)]
     return Images(*parts)
 
 
-def _stack(images):
+def stack(images):
+    """Images of brightness 0 to 1, (N, 16, 16), as networks take them."""
     return (np.asarray(images, np.float32)[:, None] - 0.25) / 0.35
 
 
@@ -132,55 +134,79 @@ def _digits(n_train, seed):
     order = np.random.default_rng(seed).permutation(len(labels))
     train = np.concatenate([order[labels[order] == digit][:n_train] for digit in range(10)])
     test = np.setdiff1d(order, train)
-    images = _stack(images)
+    images = stack(images)
     return Images(images[train], labels[train], images[test], labels[test])
 
 
-def _photograph(name, rows, columns, n_train, n_test, seed):
-    """Patches of a photograph, 2 SIZE wide, made half as large; the class is the region."""
-    grey = load_sample_image(name).mean(axis=2) / 255.0
-    height, width = grey.shape[0] // rows, grey.shape[1] // columns
+def patches(regions, n_train, n_test, seed):
+    """Patches of grey regions, 2 SIZE wide, made half as large; the class is the region.
+
+    The middle third of a region's columns is tested on, the others are trained on.
+    """
     wide, parts = 2 * SIZE, []
     for number, count in enumerate((n_train, n_test)):
         rng = np.random.default_rng([seed, number])
         images = []
-        for region in range(rows * columns):
-            top, left = region // columns * height, region % columns * width
+        for grey in regions:
+            height, width = grey.shape
             for _ in range(count):
-                y = top + rng.integers(height - wide + 1)
-                # The middle third of a region's columns is tested on, the others are trained on.
+                y = rng.integers(height - wide + 1)
                 third = (1, rng.choice((0, 2)))[number == 0]
-                x = left + third * (width // 3) + rng.integers(width // 3 - wide + 1)
+                x = third * (width // 3) + rng.integers(width // 3 - wide + 1)
                 patch = grey[y : y + wide, x : x + wide]
                 images.append(patch.reshape(SIZE, 2, SIZE, 2).mean(axis=(1, 3)))
-        parts += [_stack(images), np.repeat(np.arange(rows * columns), count)]
+        parts += [stack(images), np.repeat(np.arange(len(regions)), count)]
     return Images(*parts)
+
+
+def cut(grey, rows, columns):
+    """Regions of a picture, row by row."""
+    height, width = grey.shape[0] // rows, grey.shape[1] // columns
+    return [
+        grey[top * height : (top + 1) * height, left * width : (left + 1) * width]
+        for top in range(rows)
+        for left in range(columns)
+    ]
+
+
+def _photograph(name, rows, columns, n_train, n_test, seed):
+    grey = load_sample_image(name).mean(axis=2) / 255.0
+    return patches(cut(grey, rows, columns), n_train, n_test, seed)
 
 
 def _sources():
     scripts = [
-        *_letters(0x10D0, 0x10F0),  # Georgian
-        *_letters(0x0531, 0x0556),  # Armenian
-        *_letters(0x05D0, 0x05EA),  # Hebrew
-        *_letters(0x2200, 0x22FF, 40),  # mathematical operators
+        *letters(0x10D0, 0x10F0),  # Georgian
+        *letters(0x0531, 0x0556),  # Armenian
+        *letters(0x05D0, 0x05EA),  # Hebrew
+        *letters(0x2200, 0x22FF, 40),  # mathematical operators
     ]
-    cyrillic = [*_letters(0x0410, 0x042F), *_letters(0x0430, 0x044F)]
+    cyrillic = [*letters(0x0410, 0x042F), *letters(0x0430, 0x044F)]
     return {
-        "scripts": lambda: _script(scripts, _DEJAVU, 40, 5, 11),
-        "cyrillic": lambda: _script(cyrillic, _LATIN, 80, 5, 12),
+        "scripts": lambda: script(scripts, DEJAVU, 40, 5, 11),
+        "cyrillic": lambda: script(cyrillic, LATIN, 80, 5, 12),
         "flower": lambda: _photograph("flower.jpg", 3, 4, 400, 20, 13),
     }
 
 
 def _tasks():
-    symbols = [*_letters(0x2190, 0x21FF, 40), *_letters(0x2500, 0x25FF, 40)]
+    symbols = [*letters(0x2190, 0x21FF, 40), *letters(0x2500, 0x25FF, 40)]
     return {
         "digits": lambda: _digits(30, 21),
-        "latin": lambda: _script(_letters(ord("A"), ord("Z")), _LATIN, 12, 60, 22),
-        "greek": lambda: _script(_letters(0x03B1, 0x03C9), _LATIN, 12, 60, 23),
-        "symbols": lambda: _script(symbols, _DEJAVU, 6, 20, 24),
+        "latin": lambda: script(letters(ord("A"), ord("Z")), LATIN, 12, 60, 22),
+        "greek": lambda: script(letters(0x03B1, 0x03C9), LATIN, 12, 60, 23),
+        "symbols": lambda: script(symbols, DEJAVU, 6, 20, 24),
         "photo": lambda: _photograph("china.jpg", 2, 3, 50, 240, 25),
     }
 
 
+MODELS = (
+    "cnn_s-scripts-sup", "cnn_s-cyrillic-sup",
+    "cnn_m-scripts-sup", "cnn_m-cyrillic-sup", "cnn_m-flower-sup", "cnn_m-scripts-rot",
+    "cnn_m-none-rand",
+    "res-scripts-sup", "res-cyrillic-sup", "res-flower-sup", "res-scripts-rot", "res-none-rand",
+    "wide-scripts-sup", "wide-flower-ae",
+    "mlp-scripts-sup", "mlp-none-rand",
+)  # fmt: skip
+FIRST_SEED = 0
 SOURCES, TASKS = _sources(), _tasks()

