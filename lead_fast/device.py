@@ -4,6 +4,7 @@ Torch's tensors and CuPy's arrays are taken as they are, others through CuPy. Re
 library that the input came from; CuPy is needed only where neither does.
 """
 
+import contextlib
 import importlib
 import sys
 
@@ -56,6 +57,24 @@ class _Torch:
             array = array.float()
         return array.detach().resolve_neg().cpu().numpy()
 
+    def total_memory(self, device):
+        return self.torch.cuda.mem_get_info(device)[1]
+
+    def side_stream(self, device):
+        return self.torch.cuda.Stream(device)
+
+    def on_stream(self, stream, device):
+        return self.torch.cuda.stream(stream)
+
+    def pinned(self, count):
+        return self.torch.empty(count, dtype=self.torch.uint8, pin_memory=True).numpy()
+
+    def send(self, host, target, stream):
+        target.copy_(self.torch.from_numpy(host), non_blocking=True)
+
+    def bfloat16(self, bits):
+        return DeviceArray(bits.view(self.torch.bfloat16), self)
+
     def cast(self, array, dtype):
         return array.to(getattr(self.torch, dtype))
 
@@ -97,6 +116,28 @@ class _CuPy:
 
     def host(self, array):
         return array.get()
+
+    def total_memory(self, device):
+        with self.cupy.cuda.Device(device):
+            return self.cupy.cuda.runtime.memGetInfo()[1]
+
+    def side_stream(self, device):
+        with self.cupy.cuda.Device(device):
+            return self.cupy.cuda.Stream(non_blocking=True)
+
+    @contextlib.contextmanager
+    def on_stream(self, stream, device):
+        with self.cupy.cuda.Device(device), stream:
+            yield
+
+    def pinned(self, count):
+        return np.frombuffer(self.cupy.cuda.alloc_pinned_memory(count), np.uint8, count)
+
+    def send(self, host, target, stream):
+        target.set(host, stream=stream)
+
+    def bfloat16(self, bits):
+        return DeviceArray(bits.view("uint16"), self, "bfloat16")
 
     def cast(self, array, dtype):
         with array.device:

@@ -85,6 +85,12 @@ class ndarray:
     def __getitem__(self, index):
         return _wrap(self._data[_index(index)])
 
+    def set(self, host, stream):
+        """Copy from the host: no sooner than somebody waits for the stream."""
+        assert type(host) is np.ndarray and host.flags.c_contiguous
+        assert (host.dtype, host.shape) == (self.dtype, self.shape)
+        stream.pending.append((self._data, host))
+
     def __setitem__(self, index, value):
         if isinstance(value, ndarray):
             value = value._data
@@ -213,9 +219,29 @@ def _symmetric(function, name):
     return checked
 
 
-def _stream(owner):
-    assert owner.__cuda_stream__() == (0, 7)
-    return contextlib.nullcontext()
+class Stream:
+    """A stream that puts off everything until it is waited for."""
+
+    def __init__(self, non_blocking):
+        assert non_blocking
+        self.pending = []
+
+    @staticmethod
+    def from_external(owner):
+        assert owner.__cuda_stream__() == (0, 7)
+        return contextlib.nullcontext()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def synchronize(self):
+        """Do what was put off."""
+        for target, host in self.pending:
+            target[...] = host
+        self.pending.clear()
 
 
 def _modules():
@@ -241,7 +267,9 @@ def _modules():
     cupy.cuda = types.ModuleType("cupy.cuda")
     cupy.cuda.Device = lambda number: contextlib.nullcontext()
     cupy.cuda.get_current_stream = lambda: types.SimpleNamespace(ptr=7)
-    cupy.cuda.Stream = types.SimpleNamespace(from_external=_stream)
+    cupy.cuda.Stream = Stream
+    cupy.cuda.alloc_pinned_memory = bytearray
+    cupy.cuda.runtime = types.SimpleNamespace(memGetInfo=lambda: (1 << 30, 1 << 30))
     found = (cupy, cupy.cuda, cupy.linalg, cupyx, cupyx.scipy, cupyx.scipy.linalg)
     return {module.__name__: module for module in found}
 

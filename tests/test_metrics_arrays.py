@@ -7,7 +7,10 @@ from helpers import class_labels, relu_features
 
 import lead_fast as lf
 from lead_fast import metrics
+from lead_fast.errors import DeviceMemoryError, ScoreWarning
 from lead_fast.metrics._arrays import ArrayShared
+from lead_fast.zoo.upload import Uploads
+from lead_fast.zoo.work import Work
 
 SINGLE = ("logme", "hscore", "hscore_regularized", "transrate", "sfda", "ped", "gbc", "pactran",
           "lead+", "knn", "parc", "rsa", "dds")  # fmt: skip
@@ -220,6 +223,52 @@ def test_zoo_on_the_device(on_gpu):
     for name in names:
         for model, score in expected.rankings[name].scores.items():
             assert abs(found.rankings[name].scores[model] - score) <= 1e-4
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+@pytest.mark.parametrize("broken", [False, True])
+def test_a_zoo_is_sent_ahead(on_gpu, tmp_path, monkeypatch, broken):
+    labels, sent, scored = class_labels([40, 31, 60]), [], []
+    for i in range(3):
+        x = relu_features(labels, 12, seed=i, spread=i / 2)
+        np.savez(tmp_path / f"m{i}.npz", features=x, labels=labels)
+    upload, work = Uploads.__call__, Work.score
+
+    def watched(self, features):
+        if broken:
+            raise MemoryError("no memory for it")
+        sent.append(upload(self, features))
+        return sent[-1]
+
+    def watched_too(self, read, *rest):
+        scored.append(read.there)
+        return work(self, read, *rest)
+
+    monkeypatch.setattr(Uploads, "__call__", watched)
+    monkeypatch.setattr(Work, "score", watched_too)
+    found = lf.rank(tmp_path, metric="logme", device="cuda")
+    assert len(scored) == 3 and scored == (3 * [None] if broken else sent)
+    for model, score in lf.rank(tmp_path, metric="logme").scores.items():
+        assert abs(found.scores[model] - score) <= 1e-4
+    assert len(scored) == 6 and scored[3:] == 3 * [None]
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+def test_scored_on_the_cpu_from_what_is_on_the_host(on_gpu, monkeypatch):
+    labels = class_labels([40, 31, 60])
+    zoo = {"m": relu_features(labels, 12, seed=1)}
+    kind = metrics.get("logme")
+    evaluate = kind.evaluate
+
+    def full(self, shared):
+        if not shared.native:
+            raise DeviceMemoryError("wanted 9 bytes, free 8")
+        return evaluate(self, shared)
+
+    monkeypatch.setattr(kind, "evaluate", full)
+    with pytest.warns(ScoreWarning, match="scored on the CPU, wanted 9 bytes"):
+        found = lf.rank(zoo, labels, "logme", device="cuda")
+    assert found.scores == lf.rank(zoo, labels, "logme").scores
 
 
 def test_the_stand_in_refuses():

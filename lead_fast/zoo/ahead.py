@@ -24,6 +24,8 @@ class Read:
     ----------
     model : str
     features : array-like (N, D) or None
+    there : DeviceArray (N, D) or None
+        The features on the GPU that scores, where they have been copied already.
     labels : array-like (N,) or None
     seconds : float
         Wall time of reading, and of looking up what is stored.
@@ -39,6 +41,7 @@ class Read:
 
     model: str
     features: object = None
+    there: object = None
     labels: object = None
     seconds: float = 0.0
     error: Exception | None = None
@@ -47,7 +50,7 @@ class Read:
     parameters: int | None = None
 
 
-def read_model(model, labels=None, only_labels=False):
+def read_model(model, labels=None, only_labels=False, empty=np.empty):
     """Features and labels of a model, in memory: :class:`Read`.
 
     Parameters
@@ -57,13 +60,15 @@ def read_model(model, labels=None, only_labels=False):
         Labels for every model, instead of the model's own.
     only_labels : bool
         Whether to leave the features where they are.
+    empty : callable
+        Makes the array that they are loaded into, where they cannot be mapped.
     """
     started = time.perf_counter()
     read = Read(model.name, labels=labels)
     try:
         read.parameters = model.parameters()
         if not only_labels:
-            read.features = model.read_features()
+            read.features = model.read_features(empty)
             _bring_in(read.features)
         if labels is None:
             read.labels = model.read_labels()

@@ -40,7 +40,7 @@ _SAFETENSORS_DTYPES = {
 }
 
 
-def read_array(path, name):
+def read_array(path, name, empty=np.empty):
     """One array of a file.
 
     Parameters
@@ -50,6 +50,8 @@ def read_array(path, name):
         ``.safetensors`` (memory-mapped).
     name : str
         Which array of an ``.npz`` or ``.safetensors`` file; an ``.npy`` file has no names.
+    empty : callable
+        Makes the array that is loaded into, as ``numpy.empty`` does.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def read_array(path, name):
             return _read_npy(file, path)
     if suffix == ".npz":
         with _open_npz(path) as archive:
-            return _read_npz_member(archive, path, name)
+            return _read_npz_member(archive, path, name, empty)
     if suffix == ".safetensors":
         return _read_tensor(path, name)
     raise InputError(f"{path}: cannot read this kind of file; give one of {', '.join(SUFFIXES)}")
@@ -200,7 +202,7 @@ def _npz_names(archive):
     return [name.removesuffix(".npy") for name in archive.namelist()]
 
 
-def _read_npz_member(archive, path, name):
+def _read_npz_member(archive, path, name, empty):
     names = _npz_names(archive)
     if name not in names:
         raise _missing_array(path, name, names)
@@ -210,7 +212,7 @@ def _read_npz_member(archive, path, name):
     with archive.open(member) as stream:
         shape, fortran_order, dtype = _npy_header(stream, where)
         _check_size(where, shape, dtype, member.file_size - stream.tell())
-        array = np.empty(shape, dtype, order="F" if fortran_order else "C")
+        array = empty(shape, dtype, order="F" if fortran_order else "C")
         _fill(array, stream, where)
     return array
 

@@ -48,9 +48,9 @@ class ModelFiles:
     shared_labels: Path | None  # labels for every model that has none of its own
     output: Path | None = None  # outputs of the source classifier
 
-    def read_features(self):
-        """Features (N, D), memory-mapped where the format allows it."""
-        return formats.read_array(self.features, "features")
+    def read_features(self, empty=np.empty):
+        """Features (N, D), memory-mapped where the format allows it, else in an `empty` array."""
+        return formats.read_array(self.features, "features", empty)
 
     def parameters(self):
         """How many parameters the model has, where its file says so; else None."""
@@ -106,7 +106,7 @@ class ModelArray:
     name: str
     features: object
 
-    def read_features(self):
+    def read_features(self, empty=None):
         """The array."""
         return self.features
 

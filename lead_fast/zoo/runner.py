@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import numpy as np
 
+from ..device import resolve
 from ..errors import StoreError
 from . import fingerprint
 from .ahead import read_ahead, read_model
+from .buffers import Buffers
 from .inputs import read_inputs
+from .upload import Uploads
 
 
 class Records:
@@ -83,9 +86,14 @@ def go_through(zoo, labels, work, inputs, records, progress, jobs=None):
     jobs : Jobs, optional
         Other processes that score; by default this one does, and reads ahead meanwhile.
     """
+    buffers, place = Buffers(), resolve(work.device)
+    upload = Uploads(place) if place is not None and jobs is None else None
 
     def read(model):
-        return _read(model, labels, inputs.readers(model), records)
+        got = _read(model, labels, inputs.readers(model), records, buffers.empty)
+        if upload is not None and got.error is None and got.features is not None:
+            _send(got, upload)
+        return got
 
     found, differ, last = [], False, None
     with _progress_bar(len(zoo.models), progress) as step:
@@ -116,10 +124,10 @@ def _score_here(models, read, work, inputs):
         del got
 
 
-def _read(model, labels, readers, records):
+def _read(model, labels, readers, records, empty):
     """Read a model, as far as the store does not make that needless: Read."""
     if records is None:
-        return read_model(model, labels)
+        return read_model(model, labels, empty=empty)
     started = time.perf_counter()
     try:
         state, features = records.known(model)
@@ -133,7 +141,7 @@ def _read(model, labels, readers, records):
         raise
     except Exception:  # reading it once more says what is wrong
         state = None
-    read = read_model(model, labels)
+    read = read_model(model, labels, empty=empty)
     if read.error is None:
         try:
             features = fingerprint.of_features(read.features)
@@ -145,6 +153,15 @@ def _read(model, labels, readers, records):
             read.error = error
     read.seconds = time.perf_counter() - started
     return read
+
+
+def _send(got, upload):
+    """Copy a model's features to the GPU."""
+    started = time.perf_counter()
+    # What goes wrong here, memory that is not to be had first of all, is for scoring to tell.
+    with suppress(Exception):
+        got.there = upload(got.features)
+    got.seconds += time.perf_counter() - started
 
 
 @contextmanager

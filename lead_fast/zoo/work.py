@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -102,7 +102,7 @@ class Work:
             if isinstance(scored.outcome, DeviceMemoryError):
                 text = f"scored on the CPU, {one_line(scored.outcome)}"
                 on_cpu = {name: self._on_cpu(read.labels)[name]}
-                again = score_each(on_cpu, read, readers)[name]
+                again = score_each(on_cpu, replace(read, there=None), readers)[name]
                 again.caught.insert(0, (ScoreWarning.__name__, text))
                 again.seconds += scored.seconds
                 scored, device = again, "cpu"
@@ -123,7 +123,7 @@ def score_each(metrics, read, readers):
     """``{metric: Scored}`` of a model that was read, with what each metric warned of."""
     caught = {name: [] for name in metrics}
     found = _several.score_each(
-        metrics, read.features, True,
+        metrics, read.features if read.there is None else read.there, True,
         lambda name: read_inputs(readers.get(name, {})),
         lambda name: catching(caught[name]),
         curve=True,

@@ -1,0 +1,58 @@
+"""Memory that files are read into, one after the other."""
+
+from __future__ import annotations
+
+import math
+import weakref
+
+import numpy as np
+
+
+class Buffers:
+    """Arrays whose memory is used again once nobody refers to them any more.
+
+    Memory that a process touches for the first time costs more than reading a file from the page
+    cache into it: the system hands it out page by page, each filled with zeros.
+
+    Parameters
+    ----------
+    allocate : callable, optional
+        From a number of bytes to a one-dimensional uint8 array that owns them, or keeps alive what
+        does.
+
+    Notes
+    -----
+    Holds as much as was in use at one time, until it is dropped itself. Not for several threads at
+    once.
+    """
+
+    def __init__(self, allocate=None):
+        self._allocate = allocate or (lambda count: np.empty(count, np.uint8))
+        self._held = []  # pairs of memory and a weak reference to the array that lends it
+
+    def empty(self, shape, dtype, order="C"):
+        """As ``numpy.empty``, for plain dtypes."""
+        dtype = np.dtype(dtype)
+        count = math.prod(shape) * dtype.itemsize
+        if count == 0:
+            return np.empty(shape, dtype, order)
+        lent = np.frombuffer(memoryview(self._memory(count))[:count], np.uint8)
+        # Views of an array refer to it, not to what it is of, where that is no array.
+        self._held[-1] = (self._held[-1][0], weakref.ref(lent))
+        return lent.view(dtype).reshape(shape, order=order)
+
+    def _memory(self, count):
+        """Free memory of at least `count` bytes, which is moved to the end of what is held."""
+        free = [memory for memory, lent in self._held if lent() is None]
+        self._held = [(memory, lent) for memory, lent in self._held if lent() is not None]
+        fitting = min((m for m in free if len(m) >= count), key=len, default=None)
+        if fitting is None:
+            free.clear()  # too small: given back before more is asked for
+            fitting = self._allocate(count)
+        self._held += [(memory, _nobody) for memory in free if memory is not fitting]
+        self._held.append((fitting, _nobody))
+        return fitting
+
+
+def _nobody():
+    return None
