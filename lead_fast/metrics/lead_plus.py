@@ -73,7 +73,7 @@ class LeadPlus(Metric):
     name = "lead+"
     upper_bound = 0.0
 
-    def __init__(self, labels, *, n_components=32, penalty=0.3, dtype="float32", device=None):
+    def __init__(self, labels, *, n_components=64, penalty=0.1, dtype="float32", device=None):
         super().__init__(labels, device, dtype)
         self.n_components = integer("n_components", n_components, 1)
         self.penalty = real("penalty", penalty, positive=True)

