@@ -2,38 +2,54 @@
 
 import numpy as np
 
-from ._linalg import eigh
+from ._linalg import Tridiagonal
+
+
+class Spectrum:
+    """Principal components of one model's features: all variances, directions on demand.
+
+    Parameters
+    ----------
+    shared : Shared
+
+    Attributes
+    ----------
+    variances : ndarray (R,) float64
+        Descending; R is min(N, D).
+    """
+
+    def __init__(self, shared):
+        self._shared, xp = shared, shared.xp
+        if shared.n >= shared.d:
+            matrix = xp.array(shared.total, dtype=shared.dtype, order="F")
+        else:
+            x = self._centred()
+            matrix = xp.asfortranarray(x @ x.T)
+        self._form = Tridiagonal(matrix)
+        values = np.asarray(self._form.eigenvalues[::-1], np.float64)
+        self.variances = np.maximum(values, 0.0) / shared.n
+
+    def _centred(self):
+        return self._shared.x - self._shared.mean.astype(self._shared.dtype)
+
+    def directions(self, count):
+        """The first `count` directions, at most R: (D, C) float64.
+
+        Orthonormal, of either sign; those of no variance are 0 for N < D.
+        """
+        shared, xp = self._shared, self._shared.xp
+        vectors = self._form.leading_vectors(min(count, len(self.variances)))
+        if shared.n >= shared.d:
+            return vectors.astype(np.float64)
+        basis = self._centred().T @ vectors.astype(shared.dtype)
+        length = xp.linalg.norm(basis, axis=0)
+        keep = length > shared.eps * shared.n * length.max()
+        return xp.where(keep, basis / xp.where(keep, length, 1.0), 0.0).astype(np.float64)
 
 
 def spectrum(shared):
-    """Variances of all principal components (R,), descending, and the directions (D, R) float64.
-
-    R is min(N, D). Directions are orthonormal, of either sign; those of no variance are 0 for
-    N < D.
-    """
-    xp = shared.xp
-
-    def compute():
-        if shared.n >= shared.d:
-            values, vectors = eigh(xp.array(shared.total, dtype=shared.dtype))
-            basis = vectors[:, ::-1]
-        else:
-            x = shared.x - shared.mean.astype(shared.dtype)
-            values, vectors = eigh(x @ x.T)
-            basis = x.T @ vectors[:, ::-1]
-            length = xp.linalg.norm(basis, axis=0)
-            keep = length > shared.eps * shared.n * length.max()
-            basis = xp.where(keep, basis / xp.where(keep, length, 1.0), 0.0)
-        values = xp.maximum(values[::-1].astype(np.float64), 0.0)
-        return values / shared.n, basis.astype(np.float64)
-
-    return shared.once("pca", compute)
-
-
-def principal_components(shared, count):
-    """The first `count` variances and directions, (C,) and (D, C)."""
-    values, basis = spectrum(shared)
-    return values[:count], basis[:, :count]
+    """The :class:`Spectrum` of features, computed once."""
+    return shared.once("pca", lambda: Spectrum(shared))
 
 
 def project(source, weights, dtype=np.float64):

@@ -5,7 +5,7 @@ import numpy as np
 from ..errors import InputError
 from ..options import choice, integer, real
 from ._base import Metric, warn
-from ._pca import principal_components
+from ._pca import spectrum
 
 _PAIR_BYTES = 1 << 24
 
@@ -107,7 +107,7 @@ class GBC(Metric):
 
     def _reduced(self, shared, means):
         """Class means (K, C) and variances (K, C) of the principal components."""
-        _, basis = principal_components(shared, self.n_components)
+        basis = spectrum(shared).directions(self.n_components)
         xp, source, k = shared.xp, shared, shared.k
         mean = source.mean.astype(source.dtype)
         centres = (means - source.mean) @ basis

@@ -142,13 +142,13 @@ class NLEEP(Metric):
 
 def reduce(shared, energy):
     """Principal components (N, C) with more than `energy` of the variance."""
-    variances, basis = spectrum(shared)
-    variances = shared.host(variances)
+    components = spectrum(shared)
+    variances = components.variances
     total = variances.sum()
     if not total > 0.0:
         raise InputError("the features are constant; there is nothing to score")
     count = int(np.searchsorted(np.cumsum(variances) / total, energy, side="right")) + 1
-    return project(shared, basis[:, :count], shared.dtype)
+    return project(shared, components.directions(count), shared.dtype)
 
 
 def _clusters(z, count, seed):
