@@ -1,5 +1,7 @@
 """The evolved state and its scores on a GPU."""
 
+import importlib
+
 import numpy as np
 import pytest
 import scipy.special
@@ -27,6 +29,17 @@ def check_scores(given, labels, rates, values, mode, times=TIMES):
     assert_close(found, exact, limit, mode)
     again = lf.evolved_score(given, labels, rates, times, cross_entropy=mode)
     assert again.tobytes() == found.tobytes()
+
+
+@pytest.mark.parametrize("n_classes", (48, 200, 1000, 1024))
+def test_every_fourth_exponential_by_a_polynomial(n_classes, monkeypatch):
+    module = importlib.import_module("lead_fast.evolve")  # lead_fast.evolve is the function
+    monkeypatch.setattr(module, "MIXED_EXPONENTIALS", True)
+    labels = class_labels((2,) * n_classes)[:2048]
+    initial = distributions(labels, n_classes).astype(np.float32)
+    for dtype in ("float32", "float16"):
+        values = (30 * initial).astype(dtype)
+        check_scores(put("torch", values), labels, rates_for(n_classes), values, "logits")
 
 
 @pytest.mark.parametrize("n_classes", WIDTHS)

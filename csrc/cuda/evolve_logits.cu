@@ -225,6 +225,7 @@ struct Pass {
     const std::int32_t* labels;
     const Evolution& evolution;
     int times;
+    bool mixed;
     double* score;
 
     // A grid of as many blocks as fit, or fewer if `rows_per_block` rows each are enough.
@@ -248,8 +249,9 @@ struct Pass {
 
     template <class T>
     void staged() const {
-        const auto kernel = times > 1 ? staged_logits_kernel<T, kStages, true>
-                                      : staged_logits_kernel<T, kStages, false>;
+        const auto kernel = times == 1 ? staged_logits_kernel<T, kStages, false, false>
+                            : mixed    ? staged_logits_kernel<T, kStages, true, true>
+                                       : staged_logits_kernel<T, kStages, true, false>;
         const std::size_t shared =
             kStagedWarps * kStages * static_cast<std::size_t>(initial.d) * sizeof(T);
         LEAD_FAST_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -298,13 +300,13 @@ struct Pass {
 
 Findings evolved_score_logits(const Call& call, const FeatureMatrix& initial,
                               const std::int32_t* labels, const double* rates, const double* t,
-                              int times, double* score) {
+                              int times, bool mixed, double* score) {
     Findings found;
     if (initial.n == 0) return found;
     for (int first = 0; first < times; first += kTimes) {
         const int count = std::min(kTimes, times - first);
         const Evolution evolution(call, rates, static_cast<int>(initial.d), t + first, count);
-        const Pass pass{call, initial, labels, evolution, count, score + first};
+        const Pass pass{call, initial, labels, evolution, count, mixed, score + first};
         switch (initial.dtype) {
             case DType::float32: pass.run<float>(); break;
             case DType::float16: pass.run<__half>(); break;

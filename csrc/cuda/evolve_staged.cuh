@@ -39,8 +39,8 @@ __device__ __forceinline__ void set(__nv_bfloat16* to, float x) { *to = __float2
 //
 // A warp's lanes share a row. What is left to do of a row in float64 waits in the lanes' registers:
 // with one time until there are 32 rows, lane l having row l, with eight times until there are
-// four, lane l having time l / 4 of row l % 4.
-template <class T, int kStages, bool kMany>
+// four, lane l having time l / 4 of row l % 4. kMixed: see Terms.
+template <class T, int kStages, bool kMany, bool kMixed>
 __global__ void __launch_bounds__(kStagedThreads)
     staged_logits_kernel(const void* x, std::int64_t row_bytes, std::int64_t n, int classes,
                          const std::int32_t* __restrict__ labels, const Decay* __restrict__ decay,
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(kStagedThreads)
             double sum;
             if constexpr (kMany) {
                 float high[kTimes], low[kTimes], lane_sums[kTimes];
-                Terms<1> terms[kTimes];
+                Terms<1, kMixed> terms[kTimes];
 #pragma unroll
                 for (int j = 0; j < kTimes; ++j) {
                     high[j] = j < times ? d[j].high : 0.0f;

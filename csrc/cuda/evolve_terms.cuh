@@ -1,6 +1,7 @@
 // The arithmetic that the kernels of the logits' cross-entropy share; see evolve_logits.cu.
 #pragma once
 
+#include "../exp2.h"
 #include "evolve.cuh"
 
 namespace lead_fast {
@@ -22,8 +23,9 @@ __device__ __forceinline__ double row_score(const Decay& d, double own, double t
     return e - shift - log(sum * exp(rest - shift) + exp(e - shift));
 }
 
-// Sum of 2^((high + low) value) over a few numbers at a time, side by side.
-template <int kChains>
+// Sum of 2^((high + low) value) over a few numbers at a time, side by side; kMixed: every fourth by
+// the polynomial.
+template <int kChains, bool kMixed = false>
 struct Terms {
     float part[kChains] = {};
 
@@ -31,7 +33,9 @@ struct Terms {
     __device__ __forceinline__ void add(float high, float low, const float (&value)[V]) {
 #pragma unroll
         for (int v = 0; v < V; ++v) {
-            part[v % kChains] += power_of_two_of(fmaf(high, value[v], low * value[v]));
+            const float x = fmaf(high, value[v], low * value[v]);
+            const bool polynomial = kMixed && v % 4 == 3;
+            part[v % kChains] += polynomial ? power_of_two_by_polynomial(x) : power_of_two_of(x);
         }
     }
     __device__ __forceinline__ float sum() const {
