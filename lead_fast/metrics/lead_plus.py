@@ -44,9 +44,10 @@ class LeadPlus(Metric):
     Leaving one out has a closed form (Allen's PRESS): with H the matrix that maps labels to
     outputs, the i-th error is that of the common fit, divided by :math:`1 - H_{ii}`.
 
-    Over eight tasks of two zoos of small networks its mean weighted tau is 0.59, that of PARC 0.52,
-    of LogME 0.49, of ``"lead"`` 0.07; but with 16 models the interval of one tau is 0.5 to 0.9
-    wide, and the form was chosen on these tasks. ``bench/RANKING.md`` has all of it.
+    Over 20 tasks of four zoos of small networks its mean weighted tau is 0.57, those of H-score,
+    PARC and LogME 0.48 to 0.49, that of ``"lead"`` -0.13; but with 16 models the interval of one
+    tau is 0.5 to 0.9 wide, and the form was chosen on eight of these tasks. ``bench/RANKING.md``
+    has all of it.
 
     Time: N D^2 for the covariance (shared with other metrics), some 2 D^3 for its leading
     eigenvectors (N^2 D and N^3 for N <= D), N D C + N C^2 + N C K for the rest. Memory: two D x D
