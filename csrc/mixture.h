@@ -1,4 +1,4 @@
-// Expectation step of a Gaussian mixture with full covariances.
+// Expectation and maximisation step of a Gaussian mixture with full covariances.
 #pragma once
 
 #include <cstdint>
@@ -21,5 +21,16 @@ void mixture_e_step(const T* z, std::int64_t n, int d, std::int64_t ld, int m, c
                     const T* factor, const double* constant, const std::int32_t* likely,
                     const std::int64_t* order, double depth, int threads, T* posterior,
                     double* log_likelihood);
+
+// Means, factors and masses of m components from the posteriors (m, n) of samples z (n, ld).
+//
+// mass[k] is the sum of the posteriors of k plus `least`; the covariance has that divisor and
+// `ridge` added to its diagonal; mean and factor are those of mixture_e_step, half_log[k] half the
+// logarithm of the covariance's determinant. False if one is not positive definite. Sums in
+// float64.
+template <class T>
+bool mixture_parameters(const T* z, std::int64_t n, int d, std::int64_t ld, int m,
+                        const T* posterior, double ridge, double least, int threads, T* mean,
+                        T* factor, double* mass, double* half_log);
 
 }  // namespace lead_fast

@@ -365,6 +365,7 @@ void take_blas() {
     take(level3, "dsyrk", blas().dsyrk);
     take(lapack, "spotrf", blas().spotrf);
     take(lapack, "dpotrf", blas().dpotrf);
+    take(lapack, "dtrtri", blas().dtrtri);
     take(lapack, "dsyevd", blas().dsyevd);
 }
 

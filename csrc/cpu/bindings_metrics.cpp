@@ -225,6 +225,38 @@ py::tuple e_step(const Array& z, int d, const Array& mean, const Array& factor,
                                                           order, depth, threads);
 }
 
+// Sets means (m, ld) and factors (m, d, ld), which are the caller's as they are large. Returns
+// masses and half the log-determinants, or None where a covariance is not positive definite.
+template <class T>
+py::object m_step_of(const Array& z, int d, const Array& posterior, double ridge, double least,
+                     Array mean, Array factor, int threads) {
+    const char* op = "mixture_parameters";
+    require(z.ndim() == 2 && posterior.ndim() == 2, op, "z has shape " + shape_text(z));
+    const std::int64_t n = z.shape(0), ld = z.shape(1), m = posterior.shape(0);
+    require(n > 0 && m > 0 && d > 0 && ld == padded(d), op, "z is not padded");
+    const T* rows = checked<T>(z, {n, ld}, op, "z");
+    const T* p = checked<T>(posterior, {m, n}, op, "posterior");
+    T* centre = checked_out<T>(mean, {m, ld}, op, "mean");
+    T* matrix = checked_out<T>(factor, {m, d, ld}, op, "factor");
+    Dense<double> mass(m), half_log(m);
+    double *sums = mass.mutable_data(), *logs = half_log.mutable_data();
+    bool fine;
+    {
+        py::gil_scoped_release release;
+        fine = mixture_parameters(rows, n, d, ld, static_cast<int>(m), p, ridge, least, threads,
+                                  centre, matrix, sums, logs);
+    }
+    if (!fine) return py::none();
+    return py::make_tuple(mass, half_log);
+}
+
+py::object m_step(const Array& z, int d, const Array& posterior, double ridge, double least,
+                  const Array& mean, const Array& factor, int threads) {
+    const bool exact = py::isinstance<Dense<double>>(z);
+    return (exact ? m_step_of<double> : m_step_of<float>)(z, d, posterior, ridge, least, mean,
+                                                          factor, threads);
+}
+
 // order (n) int64: rows by class; ends (classes) int64; spread (classes, d) or None; total (d, d)
 // or None. Returns log-determinants and pivots.
 py::tuple log_determinants(const Array& x, const std::string& dtype, const Array& order,
@@ -273,6 +305,7 @@ void bind_metrics(py::module_& m) {
     m.def("one_hot_products", &one_hot);
     m.def("softmax_pass", &softmax);
     m.def("mixture_e_step", &e_step);
+    m.def("mixture_parameters", &m_step);
     m.def("class_log_determinants", &log_determinants);
 }
 

@@ -66,4 +66,11 @@ bool potrf_upper(float* a, int n) { return potrf(blas().spotrf, a, n); }
 
 bool potrf_upper(double* a, int n) { return potrf(blas().dpotrf, a, n); }
 
+bool trtri_upper(double* a, int n) {
+    char upper = 'U', diagonal = 'N';
+    int info = 0;
+    blas().dtrtri(&upper, &diagonal, &n, a, &n, &info);
+    return info == 0;
+}
+
 }  // namespace lead_fast

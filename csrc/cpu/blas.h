@@ -16,6 +16,7 @@ using Syrk64 = void (*)(char* uplo, char* trans, int* n, int* k, double* alpha, 
                         double* beta, double* c, int* ldc);
 using Potrf32 = void (*)(char* uplo, int* n, float* a, int* lda, int* info);
 using Potrf64 = void (*)(char* uplo, int* n, double* a, int* lda, int* info);
+using Trtri64 = void (*)(char* uplo, char* diag, int* n, double* a, int* lda, int* info);
 using Syevd64 = void (*)(char* jobz, char* uplo, int* n, double* a, int* lda, double* w,
                          double* work, int* lwork, int* iwork, int* liwork, int* info);
 
@@ -26,6 +27,7 @@ struct Blas {
     Syrk64 dsyrk = nullptr;
     Potrf32 spotrf = nullptr;
     Potrf64 dpotrf = nullptr;
+    Trtri64 dtrtri = nullptr;
     Syevd64 dsyevd = nullptr;
 };
 
@@ -47,5 +49,8 @@ void syrk_upper(const double* a, bool rows, int size, int inner, int ld, bool ad
 // Upper triangle of column-major A (n, n) becomes its Cholesky factor; false if it has none.
 bool potrf_upper(float* a, int n);
 bool potrf_upper(double* a, int n);
+
+// Upper triangle of column-major A (n, n) becomes its inverse; false if that has none.
+bool trtri_upper(double* a, int n);
 
 }  // namespace lead_fast

@@ -259,18 +259,6 @@ def add_outer(a, vector):
     return syr(1.0, vector.astype(a.dtype), a=a, overwrite_a=True)
 
 
-def inverse_lower(factor):
-    """``L^-1`` for the lower triangle of ``factor``; what is above the diagonal does not count."""
-    xp = namespace(factor)
-    if xp is np:
-        from scipy.linalg import lapack
-
-        inverse, info = lapack.dtrtri(factor, lower=1)
-        assert info == 0, info
-        return inverse
-    return solve_lower(factor, xp.eye(len(factor)))
-
-
 def eigh(a):
     """Eigenvalues (ascending) and eigenvectors (columns) of a symmetric array, full storage."""
     xp = namespace(a)
@@ -349,10 +337,11 @@ class Tridiagonal:
         from scipy.linalg import eigh_tridiagonal
 
         n = len(self._d)
-        _, vectors = eigh_tridiagonal(
-            self._d, self._e, select="i", select_range=(n - count, n - 1), check_finite=False,
-            lapack_driver="stemr",
-        )  # fmt: skip
+        last = {"select": "i", "select_range": (n - count, n - 1), "check_finite": False}
+        try:
+            _, vectors = eigh_tridiagonal(self._d, self._e, lapack_driver="stemr", **last)
+        except np.linalg.LinAlgError:  # it gives up on some matrices
+            _, vectors = eigh_tridiagonal(self._d, self._e, lapack_driver="stebz", **last)
         return self.rotate(vectors[:, ::-1], back=True)
 
     def rotate(self, b, back=False):

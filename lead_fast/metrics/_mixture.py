@@ -2,12 +2,10 @@
 
 import dataclasses
 import math
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from .. import backend
-from ._linalg import cholesky, inverse_lower
 
 _PAD = 16
 MASS = 10 * np.finfo(np.float64).eps  # of the public code: no component is quite empty
@@ -22,43 +20,6 @@ class Mixture:
     log_likelihood: float
     iterations: int
     converged: bool
-
-
-class _Parameters:
-    """Means, triangular factors of the inverse covariances, and log constants of M components.
-
-    One component per thread, with one BLAS thread each, which the caller sees to.
-    """
-
-    def __init__(self, z, d, posteriors, ridge, pool):
-        self.z, self.d, self.posteriors, self.ridge = z, d, posteriors, ridge
-        m, ld = len(posteriors), z.shape[1]
-        self.mean = np.zeros((m, ld), z.dtype)
-        self.factor = np.zeros((m, d, ld), z.dtype)
-        mass, halves = np.array(list(pool.map(self._component, range(m)))).T
-        self.failed = not np.isfinite(halves).all()
-        self.constant = np.log(mass / mass.sum()) - halves - 0.5 * d * math.log(2.0 * math.pi)
-
-    def _component(self, k):
-        """Set component k; return its mass and half the log-determinant of its covariance."""
-        d = self.d
-        rows = np.flatnonzero(self.posteriors[k])
-        r = self.posteriors[k, rows].astype(np.float64)
-        mass = r.sum() + MASS
-        # In float64: with fewer samples than dimensions the ridge is all that there is in some
-        # directions, and must not drown in the rounding of the others.
-        x = self.z[rows, :d].astype(np.float64)
-        mean = (r @ x) / mass
-        x -= mean
-        x *= np.sqrt(r / mass)[:, None]
-        covariance = x.T @ x
-        covariance[np.diag_indices(d)] += self.ridge
-        lower = cholesky(covariance, overwrite=True)
-        if lower is None:
-            return mass, math.nan
-        self.mean[k, :d] = mean
-        self.factor[k, :, :d] = np.tril(inverse_lower(lower))
-        return mass, np.log(np.diagonal(lower)).sum()
 
 
 def fit(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-6):
@@ -86,22 +47,27 @@ def fit(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-6):
     wide[:, :d] = z
     posteriors = np.zeros((n_components, n), z.dtype)
     posteriors[assignment, np.arange(n)] = 1
-    depth, threads = DEPTH[z.dtype.name], backend.threads()
-    with backend.one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+    depth, threads, native = DEPTH[z.dtype.name], backend.threads(), backend.cpu()
 
-        def parameters(posteriors):
-            likely = posteriors.argmax(axis=0).astype(np.int32)
-            found = _Parameters(wide, d, posteriors, ridge, pool)
-            return None if found.failed else (found, likely)
+    mean = np.empty((n_components, wide.shape[1]), z.dtype)
+    factor = np.empty((n_components, d, wide.shape[1]), z.dtype)
 
-        def expectation(found):
-            of, likely = found
-            posteriors, likelihood = backend.cpu().mixture_e_step(
-                wide, d, of.mean, of.factor, of.constant, likely,
-                np.argsort(likely, kind="stable"), depth, threads,
-            )  # fmt: skip
-            return posteriors, float(likelihood.mean())
+    def parameters(posteriors):
+        found = native.mixture_parameters(wide, d, posteriors, ridge, MASS, mean, factor, threads)
+        if found is None:
+            return None
+        mass, halves = found
+        constant = np.log(mass / mass.sum()) - halves - 0.5 * d * math.log(2.0 * math.pi)
+        return mean, factor, constant, posteriors.argmax(axis=0).astype(np.int32)
 
+    def expectation(found):
+        likely = found[-1]
+        posteriors, likelihood = native.mixture_e_step(
+            wide, d, *found, np.argsort(likely, kind="stable"), depth, threads
+        )
+        return posteriors, float(likelihood.mean())
+
+    with backend.one_blas_thread():  # a component per thread
         return iterate(posteriors, parameters, expectation, tol, max_iter)
 
 

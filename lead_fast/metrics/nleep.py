@@ -153,11 +153,13 @@ def reduce(shared, energy):
 
 def _clusters(z, count, seed):
     """Cluster of each sample (N,): one k-means run."""
-    from sklearn.cluster import KMeans
+    from sklearn.cluster import KMeans, kmeans_plusplus
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer distinct samples than clusters: EM copes
-        return KMeans(count, n_init=1, random_state=seed % 2**32).fit(z).labels_
+        # In float64, which scikit-learn would convert float32 to again for each centre.
+        first, _ = kmeans_plusplus(z.astype(np.float64), count, random_state=seed % 2**32)
+        return KMeans(count, init=first.astype(z.dtype), n_init=1).fit(z).labels_
 
 
 def label_probabilities(posteriors, codes, k):
