@@ -85,6 +85,13 @@ def svm_kernels(rng, put, get):
     except ImportError:
         return
     kernels = native.kernels(cupy, np.dtype(np.float32))
+    for n, d, k in ((1, 256, 2), (97, 260, 9), (70, 1100, 4), (300, 2052, 16), (40, 8192, 12)):
+        x = rng.normal(size=(n, d)).astype(np.float32)
+        for columns, factor in ((False, (k, d)), (True, (n, k))):
+            factor = rng.normal(size=factor).astype(np.float32)
+            exact = factor.T @ np.float64(x) if columns else np.float64(x) @ factor.T
+            found = get(kernels.narrow(columns, put(x), put(factor)))
+            np.testing.assert_allclose(found, exact, atol=1e-3)
     for n, d, k in ((1, 1, 2), (97, 33, 3), (300, 64, 10), (60, 5, 301)):
         codes = rng.integers(0, k, n).astype(np.int32)
         x = rng.normal(size=(n, d)).astype(np.float32)

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import pathlib
+import random
 import statistics
 import tempfile
 import time
@@ -19,6 +20,7 @@ from environment import headline
 
 import lead_fast
 from lead_fast.zoo.ahead import read_model
+from lead_fast.zoo.buffers import Buffers
 from lead_fast.zoo.read import open_zoo
 from lead_fast.zoo.work import Work
 
@@ -47,15 +49,16 @@ def seconds(work):
 
 
 def measure(folder, metric, rounds):
-    """Medians of (read, score, rank, rank into a store, out of it); the rounds are interleaved."""
-    zoo = open_zoo(folder)
+    """Medians of (read, score, rank, rank into a store, out of it), in a new order each round."""
+    zoo, rng = open_zoo(folder), random.Random(0)
     found = [[] for _ in range(5)]
     work = Work([metric], {metric: {}}, None)
     store = pathlib.Path(folder) / ".store.db"
 
     def read():
+        buffers = Buffers()
         for model in zoo.models:
-            got = read_model(model)
+            got = read_model(model, empty=buffers.empty)
             del got
 
     def score():
@@ -67,14 +70,23 @@ def measure(folder, metric, rounds):
     for got in held:
         got.features = np.array(got.features)  # not in a memory map
     work.score(held[0], {})
-    for _ in range(rounds):
+
+    def rank_twice():
         with contextlib.suppress(FileNotFoundError):
             os.unlink(store)
-        found[0].append(seconds(read))
-        found[1].append(seconds(score))
-        found[2].append(seconds(lambda: lead_fast.rank(folder, metric=metric)))
-        found[3].append(seconds(lambda: lead_fast.rank(folder, metric=metric, store=store)))
-        found[4].append(seconds(lambda: lead_fast.rank(folder, metric=metric, store=store)))
+        for place in (3, 4):
+            found[place].append(seconds(lambda: lead_fast.rank(folder, metric=metric, store=store)))
+
+    def timed(place, work):
+        return lambda: found[place].append(seconds(work))
+
+    steps = [
+        timed(0, read), timed(1, score), timed(2, lambda: lead_fast.rank(folder, metric=metric)),
+        rank_twice,
+    ]  # fmt: skip
+    for _ in range(rounds):
+        for step in rng.sample(steps, len(steps)):  # what came before may matter
+            step()
     os.unlink(store)
     return [statistics.median(values) for values in found]
 

@@ -75,6 +75,14 @@ class _Module:
         assert g.dtype == np.float32
         sums[...] = g.sum(axis=0, dtype=np.float64)
 
+    def narrow_product(self, columns, x, factor, out, device, stream):
+        assert x.dtype == factor.dtype == out.dtype == np.float32
+        if factor.shape[1 if columns else 0] > 16:
+            return False
+        self.called.add("narrow columns" if columns else "narrow rows")
+        out[...] = factor.T @ x if columns else x @ factor.T
+        return True
+
     def gather_mapped(self, x, rows, centre, scale, out, device, stream):
         self.called.add("gather")
         assert centre.dtype == scale.dtype == out.dtype == np.float32 and rows.dtype == np.int64

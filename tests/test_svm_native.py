@@ -111,6 +111,7 @@ def test_the_solver_with_kernels(monkeypatch, name, hinge, dtype):
     assert found.converged
     assert kernels.called >= {"advance", "slope", "sums"}
     assert kernels.called & {"direct", "converted", "gathered"}
+    assert (kernels.called >= {"narrow rows", "narrow columns"}) == (dtype == "float32")
     z = (np.asarray(values, np.float64) - columns.centre) * columns.inverse_scale
     value = reference.primal(found.weights, found.bias, z, codes, name, hinge, 1.0)
     assert abs(found.primal - value) <= 1e-10 * value

@@ -17,6 +17,7 @@
 #include "ntk.h"
 #include "runtime.h"
 #include "svm.h"
+#include "svm_narrow.h"
 
 namespace py = pybind11;
 using namespace lead_fast;
@@ -316,6 +317,27 @@ void column_sums(const py::object& g, const py::object& sums, int device, std::u
     cuda::column_sums(call, in, m.shape[0], static_cast<int>(m.shape[1]), out);
 }
 
+// out (n, K) = x wide^T, or out (K, d) = g^T x if `columns`; false where no kernel suits, and
+// nothing is done. Does not wait for the stream.
+bool narrow_product(bool columns, const py::object& x, const py::object& factor,
+                    const py::object& out, int device, std::uintptr_t stream) {
+    const char* op = "narrow_product";
+    const FeatureMatrix m = features(x, op);
+    const Memory f = memory_of(factor);
+    require(f.shape.size() == 2, op, "the factor must have 2 dimensions");
+    const std::int64_t classes = f.shape[columns ? 1 : 0];
+    const auto* small = columns ? checked<const float>(factor, "float32", {m.n, classes}, op, "g")
+                                : checked<const float>(factor, "float32", {classes, m.d}, op, "w");
+    auto* to = columns ? checked<float>(out, "float32", {classes, m.d}, op, "out")
+                       : checked<float>(out, "float32", {m.n, classes}, op, "out");
+    if (!cuda::narrow_suits(m, classes)) return false;
+    py::gil_scoped_release release;
+    const cuda::Call call(device, stream);
+    const auto product = columns ? cuda::narrow_columns : cuda::narrow_rows;
+    product(call, m, small, static_cast<int>(classes), to);
+    return true;
+}
+
 // Does not wait for the stream.
 void gather_mapped(const py::object& x, const py::object& rows, const py::object& centre,
                    const py::object& scale, const py::object& out, int device,
@@ -441,6 +463,7 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("svm_slope", &svm_slope);
     m.def("svm_direction", &svm_direction);
     m.def("column_sums", &column_sums);
+    m.def("narrow_product", &narrow_product);
     m.def("gather_mapped", &gather_mapped);
     m.def("column_moments", &column_moments);
 }

@@ -9,6 +9,7 @@
 #include "load.cuh"
 #include "reduce.cuh"
 #include "svm.h"
+#include "svm_narrow.h"
 
 namespace lead_fast {
 namespace cuda {
@@ -217,6 +218,7 @@ class Newton {
           blas_(call),
           classes_(rows.classes),
           length_(system.x.d + 1),
+          narrow_(!system.convert && narrow_suits(system.x, rows.classes)),
           block_(system.convert ? std::min(system.x.n, std::max<std::int64_t>(
                                                            64, kBlockBytes / (4 * system.x.d)))
                                 : system.x.n),
@@ -270,14 +272,22 @@ class Newton {
                               converted_.data());
                 data = converted_.data();
             }
-            product(blas_, data, false, wide_.data(), true, count, classes_, x.d, 0.0f,
-                    values_.data());
+            if (narrow_) {
+                narrow_rows(call_, x, wide_.data(), rows_.classes, values_.data());
+            } else {
+                product(blas_, data, false, wide_.data(), true, count, classes_, x.d, 0.0f,
+                        values_.data());
+            }
             curve_kernel<<<grid((count + kRowThreads - 1) / kRowThreads), kRowThreads, 0, stream>>>(
                 rows_.problem, first, count, static_cast<int>(classes_), rows_.labels, system_.rows,
                 shift_.data(), system_.mask, system_.weight, system_.rho, values_.data());
             LEAD_FAST_LAUNCHED(curve_kernel, stream);
-            product(blas_, values_.data(), true, data, false, classes_, x.d, count, beta,
-                    product_.data());
+            if (narrow_) {
+                narrow_columns(call_, x, values_.data(), rows_.classes, product_.data());
+            } else {
+                product(blas_, values_.data(), true, data, false, classes_, x.d, count, beta,
+                        product_.data());
+            }
             product(blas_, ones_.data(), false, values_.data(), false, 1, classes_, count, beta,
                     total_.data());
         }
@@ -357,7 +367,9 @@ class Newton {
     const SvmSystem& system_;
     const SvmPreconditioner& precondition_;
     const Blas blas_;
-    const std::int64_t classes_, length_, block_;
+    const std::int64_t classes_, length_;
+    const bool narrow_;  // the rows are multiplied by our own kernels, all at once
+    const std::int64_t block_;
     const Buffer<float> converted_, values_, ones_, wide_, shift_, product_, total_, seen_, map_;
 };
 

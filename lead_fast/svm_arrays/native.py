@@ -51,6 +51,19 @@ class Kernels:
         self.module.column_sums(self.memory(g), self.memory(sums), *self.where)
         return sums
 
+    def narrow(self, columns, data, factor):
+        """``factor.T @ data`` if `columns`, else ``data @ factor.T``; None where no kernel suits.
+
+        Kernels are for few classes and float32 rows that start on 16 bytes.
+        """
+        factor = self.xp.ascontiguousarray(factor)
+        shape = (factor.shape[1], data.shape[1]) if columns else (len(data), len(factor))
+        out = self.xp.empty(shape, np.float32)
+        done = self.module.narrow_product(
+            columns, self.memory(data), self.memory(factor), self.memory(out), *self.where
+        )
+        return out if done else None
+
     def mapped(self, data, rows, centre, scale):
         """The rows (x - centre) * scale in float32; ``rows`` (n,) int64."""
         out = self.xp.empty((len(rows), data.shape[1]), np.float32)

@@ -21,7 +21,7 @@ class Rows:
         applied to the small factor; others, and those far from zero compared to their spread, go
         through converted blocks of rows.
     kernels : :class:`.native.Kernels`, optional
-        Which takes the column sums of what is transposed.
+        Which takes the column sums of what is transposed, and products with few classes.
     """
 
     def __init__(self, xp, data, centre, inverse_scale, dtype, kernels=None):
@@ -49,13 +49,22 @@ class Rows:
         for start in range(0, self.n, self.block):
             yield slice(start, min(self.n, start + self.block))
 
+    def _narrow(self, columns, factor):
+        """``factor.T @ data`` if `columns`, else ``data @ factor.T``."""
+        found = None
+        if self.kernels is not None and self.data.flags.c_contiguous:
+            found = self.kernels.narrow(columns, self.data, factor)
+        if found is None:
+            found = factor.T @ self.data if columns else self.data @ factor.T
+        return found
+
     def times(self, v):
         """Z v^T, (N, K), for v (K, D + 1)."""
         xp = self.xp
         if self.direct:
             wide = v[:, :-1].astype(np.float64) * self.scale
             shift = v[:, -1].astype(np.float64) - wide @ self.centre
-            out = self.data @ wide.astype(self.dtype).T
+            out = self._narrow(False, wide.astype(self.dtype))
             out += shift.astype(self.dtype)
             return out
         out = xp.empty((self.n, len(v)), self.dtype)
@@ -73,7 +82,8 @@ class Rows:
         out = xp.empty((g.shape[1], self.width + 1), np.float64)
         out[:, -1] = total
         if self.direct:
-            out[:, :-1] = (g.T @ self.data - xp.outer(total, self.centre)) * self.scale
+            product = self._narrow(True, g)
+            out[:, :-1] = (product - xp.outer(total, self.centre)) * self.scale
             return out
         out[:, :-1] = 0.0
         for rows in self._blocks():

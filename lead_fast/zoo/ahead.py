@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -123,7 +120,6 @@ class _Later:
         self._thread.start()
 
     def _run(self, function):
-        _step_back()
         try:
             self._value = function(self._item)
         except BaseException as error:
@@ -136,18 +132,6 @@ class _Later:
             raise self._error
         value, self._value = self._value, None
         return self._item, value
-
-
-def _step_back():
-    """Give this thread the lowest priority, where the system has one for single threads.
-
-    A product on all cores takes as long as its slowest core: read in the middle of one, a file
-    costs the time of reading it. Like this it is read while a core is idle, in the parts of
-    scoring that run on one, or while the disk is waited for.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
 
 
 def _bring_in(features):
