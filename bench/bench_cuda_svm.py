@@ -8,6 +8,7 @@ from data import backbone_features
 from environment import FULL
 
 import lead_fast as lf
+from lead_fast.svm_arrays import native
 
 pytestmark = pytest.mark.gpu
 
@@ -70,6 +71,39 @@ def test_score(benchmark, report, size, form):
         seconds=found.seconds, reach_ms=reach, beyond_ms=beyond,
     )  # fmt: skip
     assert median <= reach
+
+
+@pytest.mark.parametrize("columns", [False, True], ids=["rows", "columns"])
+def test_narrow_product(benchmark, report, columns):
+    """The products of a pass, of our own kernels and of cuBLAS, against one read of the features."""
+    import cupy
+    import gpu_timing
+
+    n, d, k = 50000, 2048, 10
+    _, inputs, _ = problem(n, d, k)
+    inputs = [cupy.asarray(x) for x in inputs]
+    kernels = native.kernels(cupy, np.dtype(np.float32))
+    rng = np.random.default_rng(0)
+    factor = cupy.asarray(rng.standard_normal((n, k) if columns else (k, d)).astype(np.float32))
+
+    def ours(x):
+        return kernels.narrow(columns, x, factor)
+
+    def theirs(x):
+        return factor.T @ x if columns else x @ factor.T
+
+    exact = theirs(inputs[0])
+    assert float(abs(ours(inputs[0]) - exact).max()) <= 1e-4 * float(abs(exact).max())
+    median, spread = gpu_timing.summary(gpu_timing.event_times(ours, inputs, 20))
+    other, _ = gpu_timing.summary(gpu_timing.event_times(theirs, inputs, 20))
+    benchmark.pedantic(ours, (inputs[1],), rounds=5)
+    floor = 1e3 * inputs[0].nbytes / gpu_timing.read_bandwidth()
+    report(
+        f"GPU {'g^T X' if columns else 'X W^T'}, {n} x {d}, {k} classes: {median:.3f} ms (IQR "
+        f"{spread:.3f}), {floor / median:.0%} of the read bandwidth; cuBLAS {other:.3f} ms",
+        median_ms=median, cublas_ms=other, floor_bytes_ms=floor,
+    )  # fmt: skip
+    assert median <= other
 
 
 def lbfgs(z, labels, k, most):
