@@ -75,7 +75,7 @@ def test_score(benchmark, report, size, form):
 
 @pytest.mark.parametrize("columns", [False, True], ids=["rows", "columns"])
 def test_narrow_product(benchmark, report, columns):
-    """The products of a pass, of our own kernels and of cuBLAS, against one read of the features."""
+    """The products of a pass, by our own kernels and by cuBLAS, against one read of X."""
     import cupy
     import gpu_timing
 
