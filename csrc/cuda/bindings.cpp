@@ -330,7 +330,8 @@ bool narrow_product(bool columns, const py::object& x, const py::object& factor,
                                 : checked<const float>(factor, "float32", {classes, m.d}, op, "w");
     auto* to = columns ? checked<float>(out, "float32", {classes, m.d}, op, "out")
                        : checked<float>(out, "float32", {m.n, classes}, op, "out");
-    if (!cuda::narrow_suits(m, classes)) return false;
+    const bool aligned = reinterpret_cast<std::uintptr_t>(small) % 16 == 0;
+    if (!cuda::narrow_suits(m, classes) || !(columns || aligned)) return false;
     py::gil_scoped_release release;
     const cuda::Call call(device, stream);
     const auto product = columns ? cuda::narrow_columns : cuda::narrow_rows;

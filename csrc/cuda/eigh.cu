@@ -291,17 +291,22 @@ void solve(const Call& call, const Solver& solver, std::int64_t n, std::int64_t 
 
 int threads_for(std::int64_t n) { return n <= 32 ? 64 : n <= 64 ? 128 : 256; }
 
+// Shared memory that the kernel asks for, beside less than 1024 bytes that it has anyway.
+std::size_t own_bytes(std::int64_t n) {
+    const Layout layout = layout_of(static_cast<int>(n), threads_for(n));
+    return sizeof(double) * static_cast<std::size_t>(layout.total);
+}
+
 template <class T>
 void launch_own(const Call& call, const T* const* matrices, const int* sizes,
                 const std::int64_t* value_at, std::int64_t largest, std::int64_t count,
                 double* values, int* flags) {
     const int threads = threads_for(largest);
-    const std::size_t bytes =
-        sizeof(double) *
-        static_cast<std::size_t>(layout_of(static_cast<int>(largest), threads).total);
+    const std::size_t bytes = own_bytes(largest);
+    // Always the same, as other threads may be about to launch the same kernel.
     LEAD_FAST_CHECK(cudaFuncSetAttribute(eigenvalues_kernel<T>,
                                          cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         static_cast<int>(bytes)));
+                                         static_cast<int>(own_bytes(own_limit(call.facts())))));
     eigenvalues_kernel<T><<<static_cast<unsigned>(count), threads, bytes, call.stream()>>>(
         matrices, sizes, value_at, values, flags);
     LEAD_FAST_LAUNCHED(eigenvalues_kernel, call.stream());
@@ -377,11 +382,7 @@ void run(const Call& call, const void* const* matrices, const std::int64_t* size
 
 std::int64_t own_limit(const DeviceFacts& facts) {
     std::int64_t n = kMostSide;
-    while (sizeof(double) *
-               static_cast<std::size_t>(layout_of(static_cast<int>(n), threads_for(n)).total) >
-           facts.block_memory) {
-        --n;
-    }
+    while (own_bytes(n) + 1024 > facts.block_memory) --n;
     return n;
 }
 

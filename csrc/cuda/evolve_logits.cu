@@ -5,8 +5,9 @@
 // With top = max_{k != y} p_k the sum is exp(keep top) S, S = sum_{k != y} exp(keep (p_k - top))
 // >= 1. The terms of S are float32: the differences are exact where the terms are large, keep *
 // log2(e) has two parts, and ex2.approx has a relative error below 2^-22; flushing terms below
-// 2^-126 to zero does not matter beside the 1 in S. Sums of more than a thread's terms, and all
-// that follows, are float64.
+// 2^-126 to zero (or up to 2^-126, where a polynomial takes every fourth: ../exp2.h, below 2e-7)
+// does not matter beside the 1 in S. Sums of more than a thread's terms, and all that follows, are
+// float64.
 
 #include <algorithm>
 #include <type_traits>
@@ -252,10 +253,11 @@ struct Pass {
         const auto kernel = times == 1 ? staged_logits_kernel<T, kStages, false, false>
                             : mixed    ? staged_logits_kernel<T, kStages, true, true>
                                        : staged_logits_kernel<T, kStages, true, false>;
-        const std::size_t shared =
-            kStagedWarps * kStages * static_cast<std::size_t>(initial.d) * sizeof(T);
+        constexpr std::size_t kColumn = kStagedWarps * kStages * sizeof(T);
+        const std::size_t shared = kColumn * static_cast<std::size_t>(initial.d);
+        // Always the same, as other threads may be about to launch the same kernel.
         LEAD_FAST_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             static_cast<int>(shared)));
+                                             static_cast<int>(kColumn * kWidest)));
         launch(kernel, 32 * kWarps, shared);
     }
 
@@ -266,7 +268,7 @@ struct Pass {
         const bool staged = row + 4096 <= call.facts().block_memory;  // 4096: what is static
         const std::size_t shared = staged ? row : 0;
         LEAD_FAST_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             static_cast<int>(shared)));
+                                             static_cast<int>(call.facts().block_memory - 4096)));
         const int blocks = static_cast<int>(
             std::min<std::int64_t>(initial.n, resident_blocks(call, kernel, shared)));
         const Buffer<double> partial(call, static_cast<std::int64_t>(blocks) * times);

@@ -16,6 +16,7 @@ constexpr std::int64_t kLeast = 256;  // columns of x: fewer leave lanes idle
 constexpr int kShared = 96 * 1024;  // bytes of the small factor in shared memory, if they are there
 constexpr int kSharedAnywhere = 48 * 1024;
 constexpr int kRows = 4;
+constexpr std::int64_t kSummed = 2048;  // rows at most that are summed in float32
 
 bool aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % 16 == 0; }
 
@@ -28,8 +29,9 @@ void rows_of(const Call& call, const FeatureMatrix& x, const float* wide, int cl
     const int d = static_cast<int>(x.d);
     const int tile = std::min(d, room / (4 * K) / 128 * 128);
     const std::size_t shared = sizeof(float) * static_cast<std::size_t>(tile) * K;
-    LEAD_FAST_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                         static_cast<int>(shared)));
+    // Always the same, as other threads may be about to launch the same kernel.
+    LEAD_FAST_CHECK(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, room));
     int resident = 0;
     LEAD_FAST_CHECK(
         cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kNarrowThreads, shared));
@@ -51,10 +53,13 @@ void columns_of(const Call& call, const FeatureMatrix& x, const float* g, int cl
     int resident = 0;
     LEAD_FAST_CHECK(
         cudaOccupancyMaxActiveBlocksPerMultiprocessor(&resident, kernel, kNarrowThreads, 0));
-    const std::int64_t most = std::int64_t{std::max(resident, 1)} * call.facts().processors / tiles;
-    const std::int64_t wanted = (x.n + 4 * kNarrowRows - 1) / (4 * kNarrowRows);
+    // As many splits as run at once, unless that leaves few rows to each, or too many.
+    const std::int64_t at_once =
+        std::int64_t{std::max(resident, 1)} * call.facts().processors / tiles;
+    const std::int64_t most = (x.n + 4 * kNarrowRows - 1) / (4 * kNarrowRows);
+    const std::int64_t least = (x.n + kSummed - 1) / kSummed;
     const unsigned splits = static_cast<unsigned>(
-        std::max<std::int64_t>(1, std::min<std::int64_t>({most, wanted, 65535})));
+        std::min<std::int64_t>(65535, std::max({least, std::min(at_once, most), std::int64_t{1}})));
     const std::int64_t cells = static_cast<std::int64_t>(classes) * d;
     const Buffer<float> partial(call, cells * splits);
     kernel<<<dim3(tiles, splits), kNarrowThreads, 0, call.stream()>>>(

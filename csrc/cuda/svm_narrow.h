@@ -15,8 +15,8 @@ bool narrow_suits(const FeatureMatrix& x, std::int64_t classes);
 void narrow_rows(const Call& call, const FeatureMatrix& x, const float* wide, int classes,
                  float* values);
 
-// product (classes, d) = g^T X, g (n, classes). Rows are summed in float32 by some hundreds, these
-// sums in float64, in an order that depends on the device alone.
+// product (classes, d) = g^T X, g (n, classes). At most 2048 rows (of up to 134 million) are summed
+// in float32, these sums in float64, in an order that depends on the device alone.
 void narrow_columns(const Call& call, const FeatureMatrix& x, const float* g, int classes,
                     float* product);
 

@@ -87,7 +87,7 @@ def first_analysis(shared):
     """
 
     def compute():
-        source = shared
+        source, refined = shared, False
         while True:
             within = source.within / source.n
             shrinkage = shrinkage_of(within)
@@ -99,12 +99,14 @@ def first_analysis(shared):
                         "the within-class scatter is not positive definite; "
                         "drop constant and duplicate features"
                     )
-                return weights, shrinkage, source
+                return weights, shrinkage, refined
             if weights is not None and pivot > PIVOT:
-                return weights, shrinkage, source
-            source = shared.refined
+                return weights, shrinkage, refined
+            source, refined = shared.refined, True
 
-    return shared.once("fisher", compute)
+    # Not the Shared itself, which would keep itself and the features.
+    weights, shrinkage, refined = shared.once("fisher", compute)
+    return weights, shrinkage, shared.refined if refined else shared
 
 
 def scores(weights, means, counts):

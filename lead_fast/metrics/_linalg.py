@@ -269,17 +269,6 @@ def eigh(a):
     return eigh(a, check_finite=False, driver="evd")
 
 
-def leading_eigh(a, count):
-    """The `count` largest eigenvalues (ascending) and their eigenvectors (columns), as `eigh`."""
-    if namespace(a) is not np or 4 * count > len(a):
-        values, vectors = eigh(a)
-        return values[-count:], vectors[:, -count:]
-    from scipy.linalg import eigh as some
-
-    last = len(a) - 1
-    return some(a, subset_by_index=(last - count + 1, last), check_finite=False, driver="evr")
-
-
 class Tridiagonal:
     """``a = Q T Q^T`` with T tridiagonal: all that ridge problems need, and some eigenvectors.
 
@@ -332,7 +321,7 @@ class Tridiagonal:
         """Eigenvectors of the `count` largest eigenvalues, (D, count), the largest first."""
         if self._xp is not np:
             return self._q[:, ::-1][:, :count]
-        if self._e is None or len(self._d) == 1:
+        if len(self._d) == 1:
             return np.ones((1, 1))
         from scipy.linalg import eigh_tridiagonal
 

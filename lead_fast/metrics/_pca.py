@@ -8,6 +8,8 @@ from ._linalg import Tridiagonal
 class Spectrum:
     """Principal components of one model's features: all variances, directions on demand.
 
+    It is kept by `shared`, and so does not keep that: features go as soon as nobody needs them.
+
     Parameters
     ----------
     shared : Shared
@@ -19,32 +21,33 @@ class Spectrum:
     """
 
     def __init__(self, shared):
-        self._shared, xp = shared, shared.xp
+        xp = shared.xp
         if shared.n >= shared.d:
             matrix = xp.array(shared.total, dtype=shared.dtype, order="F")
         else:
-            x = self._centred()
+            x = _centred(shared)
             matrix = xp.asfortranarray(x @ x.T)
         self._form = Tridiagonal(matrix)
         values = np.asarray(self._form.eigenvalues[::-1], np.float64)
         self.variances = np.maximum(values, 0.0) / shared.n
 
-    def _centred(self):
-        return self._shared.x - self._shared.mean.astype(self._shared.dtype)
-
-    def directions(self, count):
-        """The first `count` directions, at most R: (D, C) float64.
+    def directions(self, shared, count):
+        """The first `count` directions, at most R: (D, C) float64; of the same `shared`.
 
         Orthonormal, of either sign; those of no variance are 0 for N < D.
         """
-        shared, xp = self._shared, self._shared.xp
+        xp = shared.xp
         vectors = self._form.leading_vectors(min(count, len(self.variances)))
         if shared.n >= shared.d:
             return vectors.astype(np.float64)
-        basis = self._centred().T @ vectors.astype(shared.dtype)
+        basis = _centred(shared).T @ vectors.astype(shared.dtype)
         length = xp.linalg.norm(basis, axis=0)
         keep = length > shared.eps * shared.n * length.max()
         return xp.where(keep, basis / xp.where(keep, length, 1.0), 0.0).astype(np.float64)
+
+
+def _centred(shared):
+    return shared.x - shared.mean.astype(shared.dtype)
 
 
 def spectrum(shared):

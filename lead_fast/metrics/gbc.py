@@ -107,7 +107,7 @@ class GBC(Metric):
 
     def _reduced(self, shared, means):
         """Class means (K, C) and variances (K, C) of the principal components."""
-        basis = spectrum(shared).directions(self.n_components)
+        basis = spectrum(shared).directions(shared, self.n_components)
         xp, source, k = shared.xp, shared, shared.k
         mean = source.mean.astype(source.dtype)
         centres = (means - source.mean) @ basis

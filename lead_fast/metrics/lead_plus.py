@@ -4,7 +4,7 @@ import numpy as np
 
 from ..options import integer, real
 from ._base import Metric, warn
-from ._linalg import leading_eigh, to_numpy
+from ._linalg import Tridiagonal, to_numpy
 from ._pca import project
 
 
@@ -103,10 +103,12 @@ def components(shared, count):
     inverse = xp.where(varies, 1.0 / xp.where(varies, size, 1.0), 0.0)
     if shared.n > shared.d:
         correlation = shared.total * inverse * (inverse / shared.n)[:, None]
-        return project(shared, inverse[:, None] * leading_eigh(correlation, count)[1])
+        vectors = Tridiagonal(xp.asfortranarray(correlation)).leading_vectors(count)
+        return project(shared, inverse[:, None] * vectors)
     x = (shared.x - shared.mean.astype(shared.dtype)) * inverse.astype(shared.dtype)
-    values, vectors = leading_eigh((x @ x.T).astype(np.float64), count)
-    return vectors * xp.sqrt(xp.maximum(values, 0.0))
+    form = Tridiagonal(xp.asfortranarray((x @ x.T).astype(np.float64)))
+    values = np.sqrt(np.maximum(form.eigenvalues[::-1][:count], 0.0))
+    return form.leading_vectors(count) * xp.asarray(values)
 
 
 def held_out_errors(z, shared, penalty):

@@ -148,7 +148,7 @@ def reduce(shared, energy):
     if not total > 0.0:
         raise InputError("the features are constant; there is nothing to score")
     count = int(np.searchsorted(np.cumsum(variances) / total, energy, side="right")) + 1
-    return project(shared, components.directions(count), shared.dtype)
+    return project(shared, components.directions(shared, count), shared.dtype)
 
 
 def _clusters(z, count, seed):

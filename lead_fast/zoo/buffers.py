@@ -22,8 +22,7 @@ class Buffers:
 
     Notes
     -----
-    Holds as much as was in use at one time, until it is dropped itself. Not for several threads at
-    once.
+    Holds what is in use and one piece of memory beside. Not for several threads at once.
     """
 
     def __init__(self, allocate=None):
@@ -47,9 +46,11 @@ class Buffers:
         self._held = [(memory, lent) for memory, lent in self._held if lent() is not None]
         fitting = min((m for m in free if len(m) >= count), key=len, default=None)
         if fitting is None:
-            free.clear()  # too small: given back before more is asked for
+            free.clear()  # given back before more is asked for
             fitting = self._allocate(count)
-        self._held += [(memory, _nobody) for memory in free if memory is not fitting]
+        # Of other free memory one piece stays, as two are in use at a time; the rest is given back.
+        spare = [memory for memory in free if memory is not fitting]
+        self._held += [(memory, _nobody) for memory in sorted(spare, key=len)[-1:]]
         self._held.append((fitting, _nobody))
         return fitting
 

@@ -95,7 +95,7 @@ def rank(
     scores, if it takes at most an eighth of that one's memory), so that two of them are in memory.
     A model for which the memory of the GPU does not suffice is scored on the CPU, and a
     ScoreWarning says so. Work that depends on the labels alone is done once for models with equal
-    labels. A store costs one pass of SHA-256 over the features, about 1 s per GB, by the thread
+    labels. A store costs one pass of SHA-256 over the features, 0.5 to 1 s per GB, by the thread
     that reads ahead, and none for files that have not changed since they were last in it.
 
     Examples

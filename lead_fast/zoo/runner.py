@@ -86,13 +86,13 @@ def go_through(zoo, labels, work, inputs, records, progress, jobs=None):
     jobs : Jobs, optional
         Other processes that score; by default this one does, and reads ahead meanwhile.
     """
-    buffers, place = Buffers(), resolve(work.device)
-    upload = Uploads(place) if place is not None and jobs is None else None
+    buffers, place = Buffers(), None if jobs else resolve(work.device)
+    uploads = None if place is None else Uploads(place)
 
     def read(model):
         got = _read(model, labels, inputs.readers(model), records, buffers.empty)
-        if upload is not None and got.error is None and got.features is not None:
-            _send(got, upload)
+        if uploads is not None and got.error is None and len(got.stored) < len(work.names):
+            _send(got, uploads)
         return got
 
     found, differ, last = [], False, None
@@ -110,6 +110,8 @@ def go_through(zoo, labels, work, inputs, records, progress, jobs=None):
             found.append((model, {name: outcomes[name] for name in work.names}))
             del got  # its features, before the next model's are waited for
             step()
+    if uploads is not None:
+        uploads.release()
     order = {model.name: place for place, model in enumerate(zoo.models)}
     found.sort(key=lambda entry: order[entry[0].name])
     return found, differ
@@ -155,12 +157,12 @@ def _read(model, labels, readers, records, empty):
     return read
 
 
-def _send(got, upload):
+def _send(got, uploads):
     """Copy a model's features to the GPU."""
     started = time.perf_counter()
     # What goes wrong here, memory that is not to be had first of all, is for scoring to tell.
     with suppress(Exception):
-        got.there = upload(got.features)
+        got.there = uploads(got.features)
     got.seconds += time.perf_counter() - started
 
 

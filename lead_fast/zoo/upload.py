@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -20,8 +19,7 @@ class Uploads:
     """Copies host arrays to one GPU: each thread fills a pinned piece and sends it.
 
     Copies from pinned memory need no help of the processor and reach the bus's full rate; but to
-    fill pinned memory costs as much as any copy, so several threads do it. Everything is on streams
-    of its own, memory included: the caller's stream is neither waited for nor kept waiting.
+    fill pinned memory costs as much as any copy, so several threads do it.
 
     Parameters
     ----------
@@ -29,45 +27,81 @@ class Uploads:
     piece : int
         Bytes of a piece; one is held per thread.
     threads : int, optional
+
+    Notes
+    -----
+    Everything is on streams of its own, made at the first call: the caller's stream is neither
+    waited for nor kept waiting. What is copied is complete when it is returned, and its memory
+    belongs to one of these streams: it must not be dropped before all work with it is done, which
+    a score is once it is a number on the host.
     """
 
     def __init__(self, place, piece=_PIECE, threads=None):
         self._place, self._piece = place, piece
-        count = min(backend.threads(), _MOST_THREADS) if threads is None else threads
-        self._lanes = [_Lane(place) for _ in range(count)]
+        self._threads = min(backend.threads(), _MOST_THREADS) if threads is None else threads
+        self._lanes = []
 
     def __call__(self, features):
-        """Features (N, D) on the GPU, complete: DeviceArray.
+        """Features (N, D) on the GPU: DeviceArray.
 
-        What cannot be taken as features, or is too large to lie beside another model, or is there
-        already, is returned as it is.
+        None where they are there already, or are too large to lie beside another model.
+
+        Raises
+        ------
+        InputError, InputTypeError
+            They cannot be taken as features.
         """
         if on_gpu(features):
-            return features
-        x = as_features(features)
-        if x.data.nbytes > _SHARE * self._place.library.total_memory(self._place.device):
-            return features
-        library, host = self._place.library, x.data
-        if x.dtype == "bfloat16":
-            host = host.view(np.int16)  # both libraries have it
+            return None
+        x, library, device = as_features(features), self._place.library, self._place.device
+        if x.data.nbytes > _SHARE * library.total_memory(device):
+            return None
+        if not self._lanes:
+            self._lanes = [_Lane(self._place) for _ in range(self._threads)]
+        host = x.data.view(np.int16) if x.dtype == "bfloat16" else x.data  # both libraries have it
         with self._lanes[0].active():
-            target = library.empty(host.shape, host.dtype.name, self._place.device)
+            target = library.empty(host.shape, host.dtype.name, device)
         rows = max(1, self._piece // (host.itemsize * host.shape[1]))
-        starts, lock = iter(range(0, len(host), rows)), threading.Lock()
-
-        def run(lane):
-            while True:
-                with lock:
-                    start = next(starts, None)
-                if start is None:
-                    return
-                lane.send(host[start : start + rows], target[start : start + rows])
-
-        with ThreadPoolExecutor(len(self._lanes)) as pool:
-            list(pool.map(run, self._lanes))
+        starts = iter(range(0, len(host), rows))
+        self._share_out(starts, lambda lane, start: lane.send(
+            host[start : start + rows], target[start : start + rows]
+        ))  # fmt: skip
         if x.dtype == "bfloat16":
             return library.bfloat16(target)
         return DeviceArray(target, library)
+
+    def _share_out(self, starts, send):
+        """Call ``send(lane, start)`` for all of `starts`, a thread per lane; wait for them."""
+        lock, failures = threading.Lock(), []
+
+        def run(lane):
+            try:
+                while not failures:
+                    with lock:
+                        start = next(starts, None)
+                    if start is None:
+                        return
+                    send(lane, start)
+            except BaseException as failure:
+                failures.append(failure)
+
+        # Daemons, as the thread that reads: one that hangs keeps nobody from leaving.
+        threads = [
+            threading.Thread(target=run, args=(lane,), name="lead_fast-upload", daemon=True)
+            for lane in self._lanes
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        if failures:
+            raise failures[0]
+
+    def release(self):
+        """Give back what the library keeps of the memory of these streams."""
+        for lane in self._lanes:
+            lane.release()
+        self._lanes = []
 
 
 class _Lane:
@@ -91,3 +125,7 @@ class _Lane:
         with self.active():
             self._library.send(piece, target, self._stream)
         self._stream.synchronize()
+
+    def release(self):
+        """Give back free memory of the stream."""
+        self._library.free(self._stream, self._device)

@@ -95,12 +95,14 @@ class Work:
         except Exception as failure:
             seconds = read.seconds + time.perf_counter() - started
             failed = Outcome(None, seconds, "cpu", describe(failure))
+            forget_frames(failure)
             return dict.fromkeys(names, failed)
         found = {}
         for name, scored in score_each({n: made[n] for n in names}, read, readers).items():
             device = made[name].device
             if isinstance(scored.outcome, DeviceMemoryError):
                 text = f"scored on the CPU, {one_line(scored.outcome)}"
+                forget_frames(scored.outcome)
                 on_cpu = {name: self._on_cpu(read.labels)[name]}
                 again = score_each(on_cpu, replace(read, there=None), readers)[name]
                 again.caught.insert(0, (ScoreWarning.__name__, text))
@@ -161,12 +163,20 @@ def describe(failure):
     return f"{type(failure).__name__}: {one_line(failure)}"
 
 
+def forget_frames(failure):
+    """Drop where an exception, and what led to it, was raised: frames hold a model's features."""
+    while failure is not None:
+        failure.__traceback__ = None
+        failure = failure.__cause__ or failure.__context__
+
+
 def _outcome(scored, device, read):
     found, seconds = scored.outcome, read.seconds + scored.seconds
     if not isinstance(found, Exception | tuple) and not math.isfinite(float(found)):
         found = InputError(f"the score is {float(found)}, so it cannot be ranked")
     notices = tuple(scored.caught)
     if isinstance(found, Exception):
+        forget_frames(found)
         return Outcome(None, seconds, device, describe(found), notices)
     details = {}
     shape = getattr(read.features, "shape", ())
