@@ -269,8 +269,8 @@ def _modules():
     cupy.cuda.get_current_stream = lambda: types.SimpleNamespace(ptr=7)
     cupy.cuda.Stream = Stream
     cupy.cuda.alloc_pinned_memory = bytearray
-    cupy.freed = []  # streams of which free memory was given back
-    pool = types.SimpleNamespace(free_all_blocks=lambda stream: cupy.freed.append(stream))
+    freed = []  # streams of which free memory was given back
+    pool = types.SimpleNamespace(free_all_blocks=lambda stream: freed.append(stream), freed=freed)
     cupy.get_default_memory_pool = lambda: pool
     cupy.cuda.runtime = types.SimpleNamespace(memGetInfo=lambda: (1 << 30, 1 << 30))
     found = (cupy, cupy.cuda, cupy.linalg, cupyx, cupyx.scipy, cupyx.scipy.linalg)

@@ -129,7 +129,7 @@ def test_memory_of_the_streams_is_given_back(place):
     upload(np.ones((4, 3)))
     streams = [lane._stream for lane in upload._lanes]
     upload.release()
-    assert place.library.cupy.freed == streams and len(streams) == 2
+    assert place.library.cupy.get_default_memory_pool().freed == streams and len(streams) == 2
     assert upload(np.ones((4, 3))).shape == (4, 3)
 
 
