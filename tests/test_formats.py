@@ -13,6 +13,7 @@ import pytest
 
 from lead_fast.errors import InputError
 from lead_fast.features import Features
+from lead_fast.zoo import formats
 from lead_fast.zoo.formats import array_names, read_array
 
 
@@ -298,3 +299,33 @@ def test_safetensors_header_length(tmp_path, length):
     path = tmp_path / "a.safetensors"
     path.write_bytes(struct.pack("<Q", length) + b"{}" + bytes(14))
     refused(path, f"a header of {length} bytes in a file of 24")
+
+
+@pytest.mark.parametrize("library", ["zlib", "zlib_ng.zlib_ng"])
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_checksums_of_archives(tmp_path, monkeypatch, rng, save, library):
+    monkeypatch.setattr(formats, "crc32", pytest.importorskip(library).crc32)
+    x = np.asfortranarray(rng.random((700, 300)))  # more than a piece
+    path = tmp_path / "m.npz"
+    save(path, features=x, empty=np.zeros((0, 3)), labels=np.arange(700))
+    for name, expected in {"features": x, "empty": np.zeros((0, 3))}.items():
+        found = read_array(path, name)
+        assert np.array_equal(found, expected)
+        assert found.flags.f_contiguous == expected.flags.f_contiguous
+    whole = path.read_bytes()
+    for place in (len(whole) // 3, len(whole) // 2):
+        damaged = bytearray(whole)
+        damaged[place] ^= 4
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"m\.npz.*(damaged|truncated)"):
+            read_array(path, "features")
+        assert np.array_equal(read_array(path, "labels"), np.arange(700))
+
+
+def test_archives_behind_other_bytes(tmp_path, rng):
+    """As self-extracting archives have them: all places in the file are moved."""
+    x = rng.random((40, 30))
+    np.savez(tmp_path / "plain.npz", features=x)
+    path = tmp_path / "m.npz"
+    path.write_bytes(b"#!/bin/sh" + (tmp_path / "plain.npz").read_bytes())
+    assert np.array_equal(read_array(path, "features"), x)
