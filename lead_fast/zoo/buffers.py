@@ -35,13 +35,14 @@ class Buffers:
         count = math.prod(shape) * dtype.itemsize
         if count == 0:
             return np.empty(shape, dtype, order)
-        lent = np.frombuffer(memoryview(self._memory(count))[:count], np.uint8)
+        memory = self._take(count)
+        lent = np.frombuffer(memoryview(memory)[:count], np.uint8)
         # Views of an array refer to it, not to what it is of, where that is no array.
-        self._held[-1] = (self._held[-1][0], weakref.ref(lent))
+        self._held.append((memory, weakref.ref(lent)))
         return lent.view(dtype).reshape(shape, order=order)
 
-    def _memory(self, count):
-        """Free memory of at least `count` bytes, which is moved to the end of what is held."""
+    def _take(self, count):
+        """Memory of at least `count` bytes that nobody uses, taken out of what is held."""
         free = [memory for memory, lent in self._held if lent() is None]
         self._held = [(memory, lent) for memory, lent in self._held if lent() is not None]
         fitting = min((m for m in free if len(m) >= count), key=len, default=None)
@@ -51,7 +52,6 @@ class Buffers:
         # Of other free memory one piece stays, as two are in use at a time; the rest is given back.
         spare = [memory for memory in free if memory is not fitting]
         self._held += [(memory, _nobody) for memory in sorted(spare, key=len)[-1:]]
-        self._held.append((fitting, _nobody))
         return fitting
 
 

@@ -219,46 +219,43 @@ def _read_npz_member(archive, file, path, name, empty):
         _check_size(where, shape, dtype, member.file_size - stream.tell())
         array = empty(shape, dtype, order="F" if fortran_order else "C")
         if member.compress_type == zipfile.ZIP_STORED and member.compress_size == member.file_size:
-            _fill_stored(array, file, member, stream.tell(), where)
+            before = _go_to_data(file, member, stream.tell())
+            if _fill(array, file, where, before) != member.CRC:
+                raise InputError(f"{where}: damaged, its checksum is not the archive's")
         else:
-            _fill(array, stream, where)
+            _fill(array, stream, where)  # which verifies its checksum
     return array
 
 
-def _fill_stored(array, file, member, done, where, chunk=1 << 19):
-    """Read the bytes of `array`, which lie in the archive as they are, and verify their checksum.
+def _go_to_data(file, member, done):
+    """Go to what follows `done` bytes of a stored member; the checksum of those.
 
-    As `_fill`, without the copies that ``zipfile`` makes. `done` bytes of the member were read of
-    it already; opening it has checked its local header.
+    Reading the archive itself saves the copies that ``zipfile`` makes. Opening the member has
+    checked its local header.
     """
     file.seek(member.header_offset)
     header = file.read(30)
     name, extra = struct.unpack("<HH", header[26:30])
     file.seek(member.header_offset + 30 + name + extra)
-    checksum = crc32(file.read(done))
+    return crc32(file.read(done))
+
+
+def _fill(array, stream, where, checksum=None, chunk=1 << 19):
+    """Read the bytes of `array` in pieces, so that no second copy of it exists meanwhile.
+
+    Returns `checksum` continued over them, where one is given.
+    """
     target = memoryview(array.reshape(-1, order="A").view(np.uint8)) if array.nbytes else b""
     for start in range(0, len(target), chunk):
         piece = target[start : start + chunk]
-        count = file.readinto(piece)
+        count = stream.readinto(piece)
         if count < len(piece):
             raise InputError(
                 f"{where}: truncated, {start + count} of {len(target)} bytes of data are there"
             )
-        checksum = crc32(piece, checksum)
-    if checksum != member.CRC:
-        raise InputError(f"{where}: damaged, its checksum is not the archive's")
-
-
-def _fill(array, stream, where, chunk=1 << 20):
-    """Read the bytes of `array` in pieces, so that no second copy of it exists meanwhile."""
-    target = memoryview(array.reshape(-1, order="A").view(np.uint8)) if array.nbytes else b""
-    done = 0
-    while done < len(target):
-        piece = stream.read(min(chunk, len(target) - done))
-        if not piece:
-            raise InputError(f"{where}: truncated, {done} of {len(target)} bytes of data are there")
-        target[done : done + len(piece)] = piece
-        done += len(piece)
+        if checksum is not None:
+            checksum = crc32(piece, checksum)
+    return checksum
 
 
 # .safetensors: 8 bytes of header length (little-endian), a JSON header, the bytes of all tensors
