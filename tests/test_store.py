@@ -219,6 +219,28 @@ def test_a_failure_does_not_replace_a_score(tmp_path):
         assert store.get(KEY) == good  # what is finished stays
 
 
+def test_a_store_that_another_process_makes_meanwhile(tmp_path, monkeypatch):
+    path, connect = tmp_path / "runs.db", sqlite3.connect
+
+    class Slow(sqlite3.Connection):
+        """Between its first look and its second one, the store is made."""
+
+        looks = 0
+
+        def execute(self, *statement):
+            self.looks += 1
+            if self.looks == 2:
+                monkeypatch.setattr(sqlite3, "connect", connect)
+                Store(path).close()
+            return super().execute(*statement)
+
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *given, **options: connect(*given, factory=Slow, **options)
+    )
+    with Store(path) as store:
+        assert store.begin("zoo", {"lead": "{}"}, 1) == 1
+
+
 def test_threads_and_processes_write_at_once(tmp_path):
     path = tmp_path / "runs.db"
     program = (

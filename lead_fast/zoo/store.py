@@ -119,8 +119,10 @@ class Store:
 
     def _prepare(self):
         with self._errors():
-            (found,) = self._database.execute("PRAGMA application_id").fetchone()
+            # In this order: the tables and the number of another process that makes the store
+            # appear at once, so that a number read after its tables is there as well.
             (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (found,) = self._database.execute("PRAGMA application_id").fetchone()
             if tables and found != _APPLICATION:
                 raise StoreError(f"{self.path}: a database, but no store of lead_fast")
             (schema,) = self._database.execute("PRAGMA user_version").fetchone()
