@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import scipy.stats
 from helpers import class_labels, relu_features, threads
+from sklearn.decomposition import PCA
 
 import lead_fast as lf
 from lead_fast import backend
 from lead_fast import reference_metrics as reference
 from lead_fast.errors import InputError, ScoreWarning
 from lead_fast.labels import encode
-from lead_fast.metrics import _pairs
+from lead_fast.metrics import _pairs, parc
 
 PARC = lf.metrics.get("parc")
 
@@ -38,6 +39,35 @@ def test_golden_after_randomised_pca(model):
     expected = golden.GOLDEN[model]["parc_pca32"]
     score = lf.score(features, labels, "parc", dtype="float64")
     assert abs(score - expected) <= 0.02 * abs(expected)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("n, d, real", [(59, 33, 31), (400, 20, 17), (24, 60, 23)])
+def test_components_that_are_rounding_alone_count_as_nothing(rng, n, d, real, dtype):
+    """Standardised they would count in full, and by another processor's roundings differ."""
+    x = rng.standard_normal((n, d))
+    x[:, real:] = 0.0 if n > d else x[:, real:]  # else N samples have N - 1 dimensions
+    labels = np.arange(n) % 3
+    plain = lf.score(x, labels, "parc", dtype=dtype)
+    # Rotations and the order of samples change nothing but roundings.
+    turn, order = np.linalg.qr(rng.standard_normal((d, d)))[0], rng.permutation(n)
+    for again in (x @ turn, x[order] + 3.0):
+        found = reduced(again, dtype)
+        assert (found[:, real:] == 0.0).all() and (found[:, :real].std(axis=0) > 0.0).all()
+    moved = lf.score(x[order], labels[order], "parc", dtype=dtype)
+    assert abs(moved - plain) <= (1e-9 if dtype == "float64" else 1e-2) * abs(plain)
+
+
+def reduced(x, dtype):
+    return parc._reduce(x.astype(dtype), min(32, *x.shape))
+
+
+@pytest.mark.parametrize("shape", [(200, 40), (60, 90), (500, 20)])
+def test_components_are_those_of_the_public_code(rng, shape):
+    x = rng.standard_normal(shape)
+    pca = PCA(min(32, *shape[1:]), svd_solver="randomized", iterated_power=1, random_state=1919)
+    expected = pca.fit_transform(x)
+    np.testing.assert_allclose(reduced(x, "float64"), expected, atol=1e-8 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -99,6 +99,26 @@ def test_options(xp, name, more):
     compare(xp, name, x, labels, "float64", options)
 
 
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_parc_of_features_of_few_dimensions(xp, dtype, monkeypatch):
+    """What other processors round otherwise must not count."""
+    x, labels, options = problem("parc", 33, [400, 310, 97], max_samples=60)
+    compare(xp, "parc", x, labels, dtype, options, limit=1e-6 if dtype == "float64" else 1e-2)
+    metric = metrics.get("parc")(labels, dtype=dtype, **options)
+    native = metric(x)
+    qr = xp.linalg.qr
+    noise = np.random.default_rng(0)
+
+    def rounded_otherwise(a):
+        scale = 1.0 + np.finfo(a.dtype).eps * noise.integers(-1, 2, a.shape).astype(a.dtype)
+        return qr(a * xp.asarray(scale.astype(a.dtype)))
+
+    monkeypatch.setattr(xp.linalg, "qr", rounded_otherwise)
+    found = metric(None, shared=share(xp, x, labels, dtype))
+    assert abs(found - native) <= (1e-6 if dtype == "float64" else 1e-2) * abs(native)
+
+
 @pytest.mark.parametrize("name", ["logme", "hscore", "hscore_regularized", "parc"])
 @pytest.mark.parametrize("d", [9, 60])
 @pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
@@ -228,7 +248,7 @@ def test_zoo_on_the_device(on_gpu):
 @pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
 @pytest.mark.parametrize("broken", [False, True])
 def test_a_zoo_is_sent_ahead(on_gpu, tmp_path, monkeypatch, broken):
-    labels, sent, scored = class_labels([40, 31, 60]), [], []
+    labels, sent, scored, brought = class_labels([40, 31, 60]), [], [], []
     for i in range(3):
         x = relu_features(labels, 12, seed=i, spread=i / 2)
         np.savez(tmp_path / f"m{i}.npz", features=x, labels=labels)
@@ -246,8 +266,10 @@ def test_a_zoo_is_sent_ahead(on_gpu, tmp_path, monkeypatch, broken):
 
     monkeypatch.setattr(Uploads, "__call__", watched)
     monkeypatch.setattr(Work, "score", watched_too)
+    monkeypatch.setattr("lead_fast.zoo.runner.bring_in", lambda features: brought.append(features))
     found = lf.rank(tmp_path, metric="logme", device="cuda")
     assert len(scored) == 3 and scored == (3 * [None] if broken else sent)
+    assert len(brought) == (3 if broken else 0)
     for model, score in lf.rank(tmp_path, metric="logme").scores.items():
         assert abs(found.scores[model] - score) <= 1e-4
     assert len(scored) == 6 and scored[3:] == 3 * [None]

@@ -13,6 +13,7 @@ from ._pairs_arrays import spearman_sorted
 
 _RANDOM_STATE = 1919
 _OVERSAMPLES = 10  # columns beyond those wanted, scikit-learn's default
+_NOISE = 64.0  # roundings of the largest component; up to 2 were seen where there is nothing else
 _TOL = {"float32": 3e-6, "float64": 1e-12}
 
 
@@ -29,7 +30,8 @@ class PARC(Metric):
     n_components : int or None
         Reduce the features to this many principal components first (to N, if that is less), by the
         randomised PCA of the public code. None: no PCA. With D features or fewer they are only
-        rotated.
+        rotated. Where the features have fewer dimensions (constant features, few samples), the
+        components beyond count as 0; of the public code's they are roundings.
     max_samples : int or None
         More samples than these are thinned out, class by class, in the same proportion (rounded
         down, but at least one of each).
@@ -135,8 +137,7 @@ class PARC(Metric):
                 warn(f"parc: {odd} samples have none or all of the labels; their distance is 1")
         x = shared.x if self.rows is None else shared.x[shared.put(self.rows)]
         if self.n_components is not None:
-            reduce = _reduce if shared.native else reduce_arrays
-            x = reduce(x, min(self.n_components, *x.shape))
+            x = _reduce(x, min(self.n_components, *x.shape))
         z, undefined = _unit_rows(shared.xp, x)
         if undefined:
             warn(
@@ -153,29 +154,28 @@ class PARC(Metric):
 
 
 def _reduce(x, count):
-    """Scores (N, C) of the public code's randomised PCA."""
-    from sklearn.decomposition import PCA
+    """Scores (N, C) of the public code's randomised PCA, from the same random numbers.
 
-    pca = PCA(count, svd_solver="randomized", iterated_power=1, random_state=_RANDOM_STATE)
-    return pca.fit_transform(x)
-
-
-def reduce_arrays(x, count):
-    """The same on the arrays of a GPU, from the same random numbers."""
+    Products are orthonormalised in between, as the public code's are not: the same space, but what
+    it holds of small components does not drown in the roundings of large ones. Components that are
+    rounding alone, as the features have fewer dimensions, are 0: standardised, they would count
+    like any other, and differ from processor to processor.
+    """
     xp = namespace(x)
-    centred = x - x.mean(axis=0)
+    centred = x - x.mean(axis=0, dtype=np.float64).astype(x.dtype)
     wide = centred.shape[0] < centred.shape[1]
     m = centred.T if wide else centred
     draws = np.random.RandomState(_RANDOM_STATE).normal(size=(m.shape[1], count + _OVERSAMPLES))
     q = xp.asarray(draws.astype(x.dtype))
-    q = m.T @ (m @ q)
-    q, _ = xp.linalg.qr(m @ q)
+    for factor in (m, m.T, m):
+        q, _ = xp.linalg.qr(factor @ q)
     left, values, right = xp.linalg.svd(q.T @ m, full_matrices=False)
     u, v = (right.T, (q @ left).T) if wide else (q @ left, right)
     # Signs as there: correlations between samples depend on them.
     largest = xp.abs(v).argmax(axis=1)
     signs = xp.sign(v[xp.arange(len(v)), largest])
-    return (u * (signs * values))[:, :count]
+    real = values > _NOISE * float(np.finfo(x.dtype).eps) * values[0]
+    return (u * (signs * values * real))[:, :count]
 
 
 def _unit_rows(xp, x):
