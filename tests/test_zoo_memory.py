@@ -1,6 +1,8 @@
 """Memory that a zoo's files are read into, and their way to a GPU."""
 
 import gc
+import os
+import threading
 
 import numpy as np
 import pytest
@@ -9,8 +11,11 @@ from helpers import class_labels, relu_features
 
 import lead_fast as lf
 from lead_fast.device import Place, _library
+from lead_fast.errors import InputError
 from lead_fast.features import Features
+from lead_fast.zoo import upload
 from lead_fast.zoo.buffers import Buffers
+from lead_fast.zoo.formats import read_array
 from lead_fast.zoo.upload import Uploads
 
 
@@ -97,11 +102,11 @@ def place():
 @pytest.mark.parametrize("piece", [1, 100, 1 << 20])
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_upload_is_a_copy(place, rng, dtype, piece, threads):
-    upload = Uploads(place, piece, threads)
+    send = Uploads(place, piece, threads)
     for shape in ((37, 5), (1, 3), (64, 2)):
         x = rng.standard_normal(shape).astype(dtype)
         for host in (x, np.asfortranarray(x), x[:, ::-1]):
-            found = upload(host)
+            found = send(host)
             assert found.dtype == dtype and found.shape == shape
             assert np.array_equal(found.array.get(), host)
 
@@ -113,24 +118,97 @@ def test_upload_of_bfloat16_and_lists(place):
     assert np.array_equal(Uploads(place)([[1, 2], [3, 4]]).array.get(), [[1.0, 2.0], [3.0, 4.0]])
 
 
+@pytest.fixture
+def fills(monkeypatch):
+    """What pieces were filled from: "array" or "file", once per upload."""
+    found = []
+    for name, what in (("_copying", "array"), ("_reading", "file")):
+        made = getattr(upload, name)
+        monkeypatch.setattr(
+            upload, name, lambda *args, made=made, what=what: found.append(what) or made(*args)
+        )
+    return found
+
+
+@pytest.mark.parametrize("piece", [1, 100, 1 << 20])
+@pytest.mark.parametrize("kind", ["npy", "safetensors", "bfloat16"])
+def test_of_a_mapped_file_the_file_is_read(place, rng, tmp_path, fills, kind, piece):
+    x = rng.standard_normal((37, 5)).astype(np.float32)
+    if kind == "npy":
+        np.save(path := tmp_path / "x.npy", x)
+        host = read_array(path, None)
+    else:
+        path = tmp_path / "x.safetensors"
+        torch = pytest.importorskip("torch")
+        save_file = pytest.importorskip("safetensors.torch").save_file
+        kept = torch.from_numpy(x)
+        kept = kept.to(torch.bfloat16) if kind == "bfloat16" else kept
+        save_file({"before": torch.ones(3), "features": kept}, path)
+        host = read_array(path, "features")
+    found = Uploads(place, piece, 3)(host)
+    if kind == "bfloat16":
+        assert found.dtype == "bfloat16" and np.array_equal(found.array.get(), host.data)
+    else:
+        assert np.array_equal(found.array.get(), x)
+    assert fills == ["file"]
+
+
+def test_what_is_not_as_in_the_file_is_copied(place, rng, tmp_path, fills):
+    x, path = rng.standard_normal((37, 6)).astype(np.float32), tmp_path / "x.npy"
+    send = Uploads(place, 100, 2)
+    for kept in (np.asfortranarray(x), x.astype(">f4"), (100 * x).astype(np.int16)):
+        np.save(path, kept)
+        assert np.array_equal(send(read_array(path, None)).array.get(), kept)
+    np.save(path, x)
+    mapped = read_array(path, None)
+    for view in (mapped[5:], mapped[:, 2:], mapped[::-1], mapped.reshape(74, 3)):
+        assert np.array_equal(send(view).array.get(), view)
+    os.rename(path, tmp_path / "other.npy")
+    assert np.array_equal(send(mapped).array.get(), x)
+    np.save(path, x + 1)
+    assert np.array_equal(send(mapped).array.get(), x)
+    os.remove(path)
+    os.mkfifo(path)
+    assert np.array_equal(send(mapped).array.get(), x)
+    assert fills == 10 * ["array"]
+
+
+def test_a_file_that_has_become_shorter(place, tmp_path):
+    np.save(path := tmp_path / "x.npy", np.ones((37, 6)))
+    mapped = read_array(path, None)
+    os.truncate(path, 500)
+    with pytest.raises(InputError, match="has become shorter"):
+        Uploads(place, 100, 2)(mapped)
+
+
+def test_no_more_threads_than_pieces(place, monkeypatch):
+    started, start = [], threading.Thread.start
+    monkeypatch.setattr(threading.Thread, "start", lambda self: started.append(start(self)))
+    send = Uploads(place, 48, 3)
+    for rows, others in ((1, 0), (4, 1), (40, 2)):
+        assert np.array_equal(send(np.ones((rows, 3))).array.get(), np.ones((rows, 3)))
+        assert len(started) == others
+        started.clear()
+
+
 def test_what_is_large_or_there_stays_where_it_is(place, monkeypatch):
     x = np.ones((4, 3))
-    upload = Uploads(place)
-    assert upload(upload(x)) is None
+    send = Uploads(place)
+    assert send(send(x)) is None
     monkeypatch.setattr(type(place.library), "total_memory", lambda self, device: 8 * x.nbytes - 1)
-    assert upload(x) is None
+    assert send(x) is None
     monkeypatch.undo()
     with pytest.raises(lf.errors.InputError):
-        upload(np.ones(3))
+        send(np.ones(3))
 
 
 def test_memory_of_the_streams_is_given_back(place):
-    upload = Uploads(place, threads=2)
-    upload(np.ones((4, 3)))
-    streams = [lane._stream for lane in upload._lanes]
-    upload.release()
+    send = Uploads(place, threads=2)
+    send(np.ones((4, 3)))
+    streams = [lane._stream for lane in send._lanes]
+    send.release()
     assert place.library.cupy.get_default_memory_pool().freed == streams and len(streams) == 2
-    assert upload(np.ones((4, 3))).shape == (4, 3)
+    assert send(np.ones((4, 3))).shape == (4, 3)
 
 
 def test_a_failure_of_one_thread_is_everybodys(place, monkeypatch):

@@ -47,7 +47,7 @@ class Read:
     parameters: int | None = None
 
 
-def read_model(model, labels=None, only_labels=False, empty=np.empty):
+def read_model(model, labels=None, only_labels=False, empty=np.empty, touch=True):
     """Features and labels of a model, in memory: :class:`Read`.
 
     Parameters
@@ -59,6 +59,8 @@ def read_model(model, labels=None, only_labels=False, empty=np.empty):
         Whether to leave the features where they are.
     empty : callable
         Makes the array that they are loaded into, where they cannot be mapped.
+    touch : bool
+        Whether to have the pages of what is mapped read now.
     """
     started = time.perf_counter()
     read = Read(model.name, labels=labels)
@@ -66,7 +68,8 @@ def read_model(model, labels=None, only_labels=False, empty=np.empty):
         read.parameters = model.parameters()
         if not only_labels:
             read.features = model.read_features(empty)
-            _bring_in(read.features)
+            if touch:
+                bring_in(read.features)
         if labels is None:
             read.labels = model.read_labels()
     except Exception as error:  # recorded with the model: others go on
@@ -134,7 +137,7 @@ class _Later:
         return self._item, value
 
 
-def _bring_in(features):
+def bring_in(features):
     """Have the pages of a memory map read from disk, by the thread that reads ahead.
 
     NumPy adds up one byte of every page without holding the interpreter's lock.

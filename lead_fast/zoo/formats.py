@@ -181,7 +181,42 @@ def _map(file, dtype, shape, offset, order="C"):
     if 0 in shape or dtype.itemsize == 0:
         return np.empty(shape, dtype, order)  # nothing to map
     mapped = np.memmap(file, dtype=dtype, mode="r", offset=offset, shape=shape, order=order)
-    return mapped if mapped.flags.aligned else np.array(mapped, order=order)
+    if not mapped.flags.aligned:
+        return np.array(mapped, order=order)
+    mapped.identity = _identity(file.fileno())
+    return mapped
+
+
+def _identity(descriptor):
+    """What no other file has while this one is open or mapped."""
+    found = os.fstat(descriptor)
+    return found.st_dev, found.st_ino
+
+
+@contextlib.contextmanager
+def opened_again(array):
+    """The file that an array of :func:`read_array` is a map of, for reading it instead.
+
+    Yields
+    ------
+    file : (int, int) or None
+        Descriptor, and offset of the array's first byte. None where there is none: of an array in
+        memory, of a view of a map, and where another file has taken the place of the one mapped.
+    """
+    # NumPy hands its own attributes of a map on to views, of which they are wrong; not this one.
+    identity = getattr(array, "identity", None)
+    try:
+        # Not to wait for a writer, should it be a pipe by now.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+        descriptor = -1 if identity is None else os.open(array.filename, flags)
+    except OSError:
+        descriptor = -1
+    try:
+        same = descriptor >= 0 and _identity(descriptor) == identity
+        yield (descriptor, array.offset) if same else None
+    finally:
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 # .npz

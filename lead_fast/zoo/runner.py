@@ -12,7 +12,7 @@ import numpy as np
 from ..device import resolve
 from ..errors import StoreError
 from . import fingerprint
-from .ahead import read_ahead, read_model
+from .ahead import bring_in, read_ahead, read_model
 from .buffers import Buffers
 from .inputs import read_inputs
 from .upload import Uploads
@@ -90,7 +90,9 @@ def go_through(zoo, labels, work, inputs, records, progress, jobs=None):
     uploads = None if place is None else Uploads(place)
 
     def read(model):
-        got = _read(model, labels, inputs.readers(model), records, buffers.empty)
+        # What is copied to a GPU is read for that, by several threads.
+        touch = uploads is None
+        got = _read(model, labels, inputs.readers(model), records, buffers.empty, touch)
         if uploads is not None and got.error is None and len(got.stored) < len(work.names):
             _send(got, uploads)
         return got
@@ -126,10 +128,10 @@ def _score_here(models, read, work, inputs):
         del got
 
 
-def _read(model, labels, readers, records, empty):
+def _read(model, labels, readers, records, empty, touch):
     """Read a model, as far as the store does not make that needless: Read."""
     if records is None:
-        return read_model(model, labels, empty=empty)
+        return read_model(model, labels, empty=empty, touch=touch)
     started = time.perf_counter()
     try:
         state, features = records.known(model)
@@ -143,7 +145,7 @@ def _read(model, labels, readers, records, empty):
         raise
     except Exception:  # reading it once more says what is wrong
         state = None
-    read = read_model(model, labels, empty=empty)
+    read = read_model(model, labels, empty=empty, touch=touch)
     if read.error is None:
         try:
             features = fingerprint.of_features(read.features)
@@ -158,11 +160,13 @@ def _read(model, labels, readers, records, empty):
 
 
 def _send(got, uploads):
-    """Copy a model's features to the GPU."""
+    """Copy a model's features to the GPU, or have them in memory where they stay on the host."""
     started = time.perf_counter()
     # What goes wrong here, memory that is not to be had first of all, is for scoring to tell.
     with suppress(Exception):
         got.there = uploads(got.features)
+    if got.there is None:
+        bring_in(got.features)
     got.seconds += time.perf_counter() - started
 
 
