@@ -196,8 +196,8 @@ for _name in (
 _FUNCTIONS = (
     "abs append arange argsort array ascontiguousarray asfortranarray bincount broadcast_to clip "
     "concatenate cumsum diag diagonal diff einsum empty empty_like exp eye flatnonzero isfinite "
-    "log matmul maximum minimum ones outer partition rint searchsorted sign sqrt "
-    "take_along_axis trace tril triu triu_indices vdot where zeros"
+    "full log matmul maximum minimum ones outer partition rint searchsorted sign sqrt "
+    "stack swapaxes take_along_axis trace tril triu triu_indices vdot where zeros zeros_like"
 ).split()
 _LINALG = ("cholesky", "eigh", "inv", "norm", "qr", "svd")
 _CREATE = {"array", "arange", "empty", "eye", "ones", "zeros", "triu_indices"}

@@ -9,6 +9,8 @@ from contextlib import nullcontext
 
 import numpy as np
 
+_BATCHED = 64  # columns of a stack that batched factorisations take at a time
+
 
 def namespace(array):
     """NumPy for its arrays, CuPy for its own."""
@@ -45,18 +47,36 @@ def _checked(xp):
 def inverse_factors(stack):
     """Inverse Cholesky factors (M, D, D) of a stack, and half the log-determinants (M,); or None.
 
-    For matrices that are small and many.
+    For matrices that are small and many, with products of whole stacks: a GPU's batched
+    factorisations and inverses are slow beyond a few dozen columns.
+
+    Parameters
+    ----------
+    stack : array (M, D, D) float64, symmetric
+        Overwritten.
     """
-    xp = namespace(stack)
-    try:
-        with _checked(xp):
-            factor = xp.linalg.cholesky(stack)
-    except np.linalg.LinAlgError:
-        return None
-    diagonal = xp.diagonal(factor, axis1=1, axis2=2)
-    if not bool(xp.isfinite(diagonal).all()):
-        return None
-    return xp.tril(xp.linalg.inv(factor)), xp.log(diagonal).sum(axis=1)
+    xp, (count, d, _) = namespace(stack), stack.shape
+    inverse, half = xp.zeros_like(stack), xp.zeros(count)
+    for start in range(0, d, _BATCHED):
+        stop = min(start + _BATCHED, d)
+        here, done, rest = slice(start, stop), slice(start), slice(stop, d)
+        column = stack[:, start:, here]
+        if start:
+            column -= stack[:, start:, done] @ xp.swapaxes(stack[:, here, done], 1, 2)
+        try:
+            with _checked(xp):
+                corner = xp.linalg.cholesky(stack[:, here, here])
+        except np.linalg.LinAlgError:
+            return None
+        half += xp.log(xp.diagonal(corner, axis1=1, axis2=2)).sum(axis=1)
+        corner = xp.tril(xp.linalg.inv(corner))
+        inverse[:, here, here] = corner
+        if start:
+            above = stack[:, here, done] @ inverse[:, done, done]
+            inverse[:, here, done] = -(corner @ above)
+        if stop < d:
+            stack[:, rest, here] = stack[:, rest, here] @ xp.swapaxes(corner, 1, 2)
+    return (inverse, half) if bool(xp.isfinite(half).all()) else None
 
 
 def triangular(xp):

@@ -1,15 +1,52 @@
-"""Clusters and Gaussian mixtures on arrays of a GPU: the steps of :mod:`._mixture` as products."""
+"""Clusters and Gaussian mixtures on arrays of a GPU: the steps of :mod:`._mixture` as products.
 
+A GPU waits for its host where a step is many small calls, or a number is asked for: draws are made
+ahead, what ends a loop is asked for every few rounds, and pairs of a sample and a component that
+count are gathered, so that one call does for all of them what is not a product.
+"""
+
+import functools
 import math
+import types
 
 import numpy as np
 
-from ._linalg import add_to_diagonal, inverse_factors, namespace
+from ._linalg import inverse_factors, namespace, to_numpy
 from ._mixture import DEPTH, MASS, iterate
 
 _TRIALS = 8  # candidates for each first centre
 _MOST_ROUNDS = 300  # as scikit-learn's k-means
+_AHEAD = 4  # rounds between two looks at whether one of them was the last
 _TOL = 1e-4
+_PART = 64  # coordinates of a distance that rule a component out
+_GATHERED = 1 << 16  # pairs of a sample and a component at a time
+_PARTS = 1 << 25  # of them at a time, for all samples
+_WIDE = 4 * _PART  # dimensions from which that is worth its price
+
+
+@functools.cache
+def _formulas(xp):
+    """Elementwise formulas, each one kernel under CuPy, which names it after the function."""
+
+    def no_farther(product, own, other, nearest):
+        return xp.minimum(xp.maximum(own + other - 2.0 * product, 0.0), nearest)
+
+    def moved_centre(total, size, centre):
+        return xp.where(size > 0, total / xp.maximum(size, 1), centre)
+
+    def squared_gap(a, b):
+        return (a - b) * (a - b)
+
+    def one_where_equal(a, b, one, zero):
+        return xp.where(a == b, one, zero)
+
+    fuse = getattr(xp, "fuse", lambda formula: formula)
+    return types.SimpleNamespace(
+        no_farther=fuse(no_farther),
+        moved_centre=fuse(moved_centre),
+        squared_gap=fuse(squared_gap),
+        one_where_equal=fuse(one_where_equal),
+    )
 
 
 def fit_arrays(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-6):
@@ -17,20 +54,49 @@ def fit_arrays(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-
 
     Notes
     -----
-    Per iteration 4 N M C^2 operations, half of them in float64, and M factors of C x C. Memory: a
-    copy of z in float64, and twice (M, N).
+    Per iteration 4 P C^2 operations for the P pairs of a sample and a component that count, half of
+    them in float64, and M factors of C x C. Where C is at least 256, 128 N M C tell which count;
+    below, all are taken to do so by the expectation. Memory: a copy of z in float64, two of the
+    pairs of a group, twice (M, N) and (M, C, C), and 256 MB, or twice 64 N where that is more.
     """
     xp = namespace(z)
     wide = z.astype(np.float64)
     posteriors = (xp.arange(n_components)[:, None] == assignment).astype(z.dtype)
 
     def parameters(posteriors):
-        return _parameters(wide, posteriors, ridge)
+        found = _parameters(wide, posteriors, ridge)
+        return None if found is None else (posteriors.argmax(axis=0), *found)
 
     def expectation(found):
         return _expectation(z, *found)
 
     return iterate(posteriors, parameters, expectation, tol, max_iter)
+
+
+def _pairs(mask):
+    """Where `mask` (M, N) is true, by component; in groups of _GATHERED, or of one component.
+
+    Yields
+    ------
+    flat, component, row : array (P,) int64
+        Place in the mask, and its two indices.
+    parts : list of (int, slice)
+        The components of the group, and which of the P are theirs.
+    """
+    xp, n = namespace(mask), mask.shape[1]
+    flat = xp.flatnonzero(mask)
+    ends = np.cumsum(to_numpy(mask.sum(axis=1))).tolist()
+    first, parts = 0, []
+    for k, end in enumerate(ends):
+        start = ends[k - 1] if k else 0
+        if end > start:
+            parts.append((k, slice(start - first, end - first)))
+        last = k + 1 == len(ends)
+        if parts and (last or ends[k + 1] - first > _GATHERED):
+            chosen = flat[first:end]
+            component = chosen // n
+            yield chosen, component, chosen - n * component, parts
+            first, parts = end, []
 
 
 def _parameters(z, posteriors, ridge):
@@ -39,11 +105,15 @@ def _parameters(z, posteriors, ridge):
     weight = posteriors.astype(np.float64)
     mass = weight.sum(axis=1) + MASS
     means = (weight @ z) / mass[:, None]
-    covariances = xp.empty((m, c, c))
-    for k in range(m):
-        x = (z - means[k]) * xp.sqrt(weight[k] / mass[k])[:, None]
-        covariances[k] = x.T @ x
-        add_to_diagonal(covariances[k], ridge)
+    covariances = xp.zeros((m, c, c))
+    for flat, component, row, parts in _pairs(posteriors > 0):
+        x = z[row]
+        x -= means[component]
+        x *= xp.sqrt(weight.ravel()[flat] / mass[component])[:, None]
+        for k, part in parts:
+            xp.matmul(x[part].T, x[part], out=covariances[k])
+    diagonal = covariances.reshape(m, c * c)[:, :: c + 1]
+    diagonal += ridge
     found = inverse_factors(covariances)
     if found is None:
         return None
@@ -52,19 +122,65 @@ def _parameters(z, posteriors, ridge):
     return means, inverse, constant
 
 
-def _expectation(z, means, factors, constant):
-    """Posteriors (M, N) in the type of z, and the mean log-likelihood."""
-    xp = namespace(z)
-    log_p = xp.empty((len(means), len(z)))
-    for k in range(len(means)):
-        y = (z - means[k].astype(z.dtype)) @ factors[k].astype(z.dtype).T
-        log_p[k] = constant[k] - 0.5 * xp.einsum("ij,ij->i", y, y)
+def _expectation(z, likely, means, factors, constant):
+    """Posteriors (M, N) in the type of z, and the mean log-likelihood.
+
+    Any component may be `likely` for a sample: a wrong guess costs time only.
+    """
+    xp, m, (n, c) = namespace(z), len(means), z.shape
+    depth = DEPTH[z.dtype.name]
+    means, factors = means.astype(z.dtype), factors.astype(z.dtype)
+    log_p = xp.full((m, n), -np.inf)
+    if c < _WIDE:
+        for k in range(m):
+            log_p[k] = _squared_lengths((z - means[k]) @ factors[k].T)
+        log_p *= -0.5
+        log_p += constant[:, None]
+    else:
+        guess = xp.arange(m)[:, None] == likely
+        _fill(log_p, guess, z, means, factors, constant)
+        most = constant[:, None] - 0.5 * _parts_of_distances(z, means, factors)
+        _fill(log_p, (most > log_p.max(axis=0) - depth) & ~guess, z, means, factors, constant)
     top = log_p.max(axis=0)
     log_p -= top
     total = xp.log(xp.exp(log_p).sum(axis=0))
     log_p -= total
-    p = xp.where(log_p > -DEPTH[z.dtype.name], xp.exp(log_p), 0.0)
+    p = xp.where(log_p > -depth, xp.exp(log_p), 0.0)
     return p.astype(z.dtype), float((total + top).mean())
+
+
+def _parts_of_distances(z, means, factors):
+    """What the last rows of the factors make of the squared distances, (M, N).
+
+    Where samples are few, these hold the directions in which a component is flat, and so nearly all
+    of the distance of a sample that is not its own.
+    """
+    xp, m, (n, c) = namespace(z), len(means), z.shape
+    found, step = xp.empty((m, n)), max(1, _PARTS // (n * _PART))
+    for first in range(0, m, step):
+        some = slice(first, min(first + step, m))
+        rows = factors[some, -_PART:]
+        shift = (rows @ means[some, :, None]).reshape(-1)
+        y = z @ rows.reshape(-1, c).T
+        y = _formulas(xp).squared_gap(y, shift)
+        found[some] = y.reshape(n, -1, _PART).sum(axis=2).T
+    return found
+
+
+def _squared_lengths(y):
+    return (y * y).sum(axis=1)
+
+
+def _fill(log_p, mask, z, means, factors, constant):
+    """Set log_p (M, N) where `mask` is true."""
+    xp, places = namespace(z), log_p.ravel()
+    for flat, component, row, parts in _pairs(mask):
+        x = z[row]
+        x -= means[component]
+        y = xp.empty_like(x)
+        for k, part in parts:
+            xp.matmul(x[part], factors[k].T, out=y[part])
+        places[flat] = constant[component] - 0.5 * _squared_lengths(y).astype(np.float64)
 
 
 def clusters(z, count, seed):
@@ -77,46 +193,74 @@ def clusters(z, count, seed):
     seed : int
         Of the draws, which are made on the host: the same on every device but for rounding.
     """
-    xp = namespace(z)
-    z = z - z.mean(axis=0)
-    norms = xp.einsum("ij,ij->i", z, z)
-    centres = _first_centres(z, norms, count, np.random.default_rng(seed))
-    limit = _TOL * float(z.var(axis=0).mean())
-    labels = None
-    for _ in range(_MOST_ROUNDS):
-        before, labels = labels, _distances(z, norms, centres).argmin(axis=1)
-        if before is not None and bool((before == labels).all()):
-            break
-        hot = (xp.arange(count)[:, None] == labels).astype(z.dtype)
-        size = hot.sum(axis=1)[:, None]
-        # A centre that has lost all its samples stays where it is.
-        moved = xp.where(size > 0, (hot @ z) / xp.maximum(size, 1), centres)
-        shift = float(((moved - centres) ** 2).sum())
-        centres = moved
-        if shift <= limit:
-            break
-    return _distances(z, norms, centres).argmin(axis=1)
-
-
-def _distances(z, norms, centres):
-    """Squared distances (N, M)."""
-    xp = namespace(z)
-    own = xp.einsum("ij,ij->i", centres, centres)
-    return xp.maximum(norms[:, None] - 2.0 * (z @ centres.T) + own, 0.0)
-
-
-def _first_centres(z, norms, count, generator):
-    """Samples drawn in proportion to their squared distance, the best of some for each (M, C)."""
     xp, n = namespace(z), len(z)
-    chosen = xp.empty((count, z.shape[1]), z.dtype)
-    chosen[0] = z[int(generator.integers(n))]
-    nearest = _distances(z, norms, chosen[:1])[:, 0].astype(np.float64)
+    z = z - z.mean(axis=0)
+    centres = _first_centres(z, count, np.random.default_rng(seed))
+    limit = _TOL * float(z.var(axis=0).mean())
+    # A column of ones: products with it count, and add what a centre has as its last coordinate.
+    z = xp.concatenate([z, xp.ones((n, 1), z.dtype)], axis=1)
+    centres = _with_norms(xp.concatenate([centres, xp.ones((count, 1), z.dtype)], axis=1))
+    labels, rounds, gap = xp.full(n, -1), 0, _formulas(xp).squared_gap
+    while rounds < _MOST_ROUNDS:
+        tried, seen = [], []
+        for _ in range(min(_AHEAD, _MOST_ROUNDS - rounds)):
+            before, labels = labels, _nearest(z, centres)
+            moved = _moved(z, labels, centres)
+            tried.append((centres, moved))
+            seen.append((before != labels).sum())
+            seen.append(gap(moved[:, :-1], centres[:, :-1]).sum())
+            centres = moved
+        rounds += len(tried)
+        ends = to_numpy(xp.stack(seen)).reshape(-1, 2).tolist()
+        for (unmoved, moved), (others, shift) in zip(tried, ends, strict=True):
+            if others == 0:  # and centres have moved by rounding only
+                return _nearest(z, unmoved)
+            if shift <= limit:
+                return _nearest(z, moved)
+    return _nearest(z, centres)
+
+
+def _nearest(z, centres):
+    """Number of the centre nearest to each sample; see :func:`_with_norms`."""
+    return (z @ centres.T).argmax(axis=1)
+
+
+def _moved(z, labels, centres):
+    """Means of the samples of each cluster; one without samples stays where it is."""
+    formulas, numbers = _formulas(namespace(z)), namespace(z).arange(len(centres))[:, None]
+    sums = formulas.one_where_equal(labels, numbers, z.dtype.type(1), z.dtype.type(0)) @ z
+    return _with_norms(formulas.moved_centre(sums, sums[:, -1:], centres))
+
+
+def _with_norms(centres):
+    """Replace the last coordinates (M, C + 1) by minus half the squared lengths of the others.
+
+    Products with samples that have a one there are the larger, the nearer a sample is.
+    """
+    centres[:, -1] = -0.5 * _squared_lengths(centres[:, :-1])
+    return centres
+
+
+def _first_centres(z, count, generator):
+    """Samples drawn in proportion to their squared distance, the best of some for each (M, C).
+
+    Nothing is asked of the device between the draws.
+    """
+    xp, n, formulas = namespace(z), len(z), _formulas(namespace(z))
+    norms = _squared_lengths(z)
+    first = int(generator.integers(n))
+    chosen = xp.empty(count, np.int64)
+    chosen[0] = first
+    nearest = xp.full(n, np.inf, z.dtype)
+    nearest = formulas.no_farther(z @ z[first], norms[first : first + 1], norms, nearest)
+    nearest = nearest.astype(np.float64)
+    draws = xp.asarray(generator.random((count - 1, _TRIALS)))
     for k in range(1, count):
         sums = xp.cumsum(nearest)
-        draws = xp.asarray(generator.random(_TRIALS)) * sums[-1]
-        rows = xp.minimum(xp.searchsorted(sums, draws), n - 1)
-        trials = xp.minimum(_distances(z, norms, z[rows]).astype(np.float64), nearest[:, None])
-        best = int(trials.sum(axis=0).argmin())
-        chosen[k] = z[rows[best]]
-        nearest = trials[:, best]
-    return chosen
+        # Below N: no draw is above the last sum.
+        rows = xp.searchsorted(sums, draws[k - 1] * sums[-1])
+        trials = formulas.no_farther(z[rows] @ z.T, norms[rows][:, None], norms, nearest)
+        best = trials.sum(axis=1).argmin()
+        chosen[k] = rows[best]
+        nearest = trials[best]
+    return z[chosen]

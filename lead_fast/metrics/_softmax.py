@@ -3,11 +3,12 @@
 import dataclasses
 
 import numpy as np
+from scipy.linalg import lapack
 
 from .. import backend
 from ..errors import InputError
 from ._fisher import solve_upper
-from ._linalg import add_to_diagonal, cholesky, eigh, solve_lower
+from ._linalg import add_to_diagonal, cholesky, eigh, solve_lower, to_numpy
 from ._softmax_pass import Pass
 
 _ARMIJO = 1e-4
@@ -23,7 +24,7 @@ class Fitted:
     gain: float
     passes: int
     converged: bool
-    theta: np.ndarray  # see _Problem
+    theta: np.ndarray  # see _Problem; an array of the features' namespace
 
 
 class _Problem:
@@ -57,26 +58,110 @@ class _Problem:
         self.factor = cholesky(matrix, overwrite=True)
         if self.factor is None:
             raise InputError("pactran: the scatter is not positive definite; rescale the features")
+        if not shared.native:
+            # A GPU takes far longer to solve for a few columns than to multiply them. Any matrix
+            # near to the inverse is as good a change of coordinates.
+            self.inverse = solve_lower(self.factor, xp.eye(self.width))
 
     def start(self, prior):
         """Theta for W = 0 and the log-prior as bias."""
         theta = np.zeros((self.k, self.width + 1))
         theta[:, -1] = np.log(prior) / self.bias_scale
-        return theta
+        return self.shared.put(theta)
+
+    def _weights(self, theta):
+        if self.shared.native:
+            return np.ascontiguousarray(solve_upper(self.factor, theta[:, :-1].T).T)
+        return theta[:, :-1] @ self.inverse
+
+    def _slope(self, gradient):
+        if self.shared.native:
+            return solve_lower(self.factor, gradient.T).T
+        return gradient @ self.inverse.T
 
     def __call__(self, theta):
-        """Loss, gradient and curvature; theta and gradient on the host."""
-        xp, put = self.xp, self.shared.put
-        weights = xp.ascontiguousarray(solve_upper(self.factor, put(theta[:, :-1].T)).T)
-        bias = put(theta[:, -1] * self.bias_scale)
-        loss, gradient, of_bias, curvature = self.sums(weights, bias)
-        slope = np.empty_like(theta)
+        """Parts of loss and curvature, see :meth:`values`, and the gradient; all of `xp`."""
+        xp, weights = self.xp, self._weights(theta)
+        loss, gradient, of_bias, curvature = self.sums(weights, theta[:, -1] * self.bias_scale)
+        slope = xp.empty_like(theta)
         gradient /= self.n
         gradient += self.penalty * weights
-        slope[:, :-1] = self.shared.host(solve_lower(self.factor, gradient.T).T)
-        slope[:, -1] = self.shared.host(of_bias) * (self.bias_scale / self.n)
-        square = float(xp.vdot(weights, weights))
-        return loss / self.n + 0.5 * self.penalty * square, slope, curvature
+        slope[:, :-1] = self._slope(gradient)
+        slope[:, -1] = of_bias * (self.bias_scale / self.n)
+        return xp.stack([loss, xp.vdot(weights, weights), curvature]), slope
+
+    def values(self, parts):
+        """Loss and curvature, floats, of parts that are on the host."""
+        loss, square, curvature = parts.tolist()
+        return loss / self.n + 0.5 * self.penalty * square, curvature
+
+
+class _History:
+    """The last pairs of L-BFGS, and its directions from inner products alone.
+
+    So vectors may stay on a device of which only these products are asked, all at once, and with
+    the loss that they come with. The direction is the compact form's (Byrd, Nocedal, Schnabel,
+    "Representations of quasi-Newton matrices and their use in limited memory methods", Theorem
+    2.2), with the scale of the newest pair.
+
+    Parameters
+    ----------
+    problem : _Problem
+    parts, slope : array
+        What the problem says of the start.
+    memory : int
+        Pairs to keep.
+    """
+
+    def __init__(self, problem, parts, slope, memory):
+        self.problem, self.xp, self.slope, self.memory = problem, problem.xp, slope, memory
+        slots = memory + 1  # one for a pair that may not be kept
+        self.changes, self.bends = np.arange(slots), np.arange(slots) + slots
+        self.rows = self.xp.zeros((2 * slots + 1, slope.size))
+        self.products = np.zeros((2 * slots + 1, 2 * slots + 1))
+        self.kept = []  # slots, the oldest first
+        self.rows[-1] = slope.ravel()
+        found = to_numpy(self.xp.concatenate([parts, self.rows[-1:] @ self.rows[-1]]))
+        self.values, self.products[-1, -1] = problem.values(found[:3]), found[3]
+
+    def step(self):
+        """A step (K, D + 1), and the decrease of the loss that its slope promises."""
+        changes, bends = self.changes[self.kept], self.bends[self.kept]
+        factors, products = np.zeros(len(self.products)), self.products
+        factors[-1] = -1.0
+        if self.kept:
+            right = products[changes][:, bends]  # of which only the upper triangle counts
+            square = products[bends][:, bends]
+            scale = right[-1, -1] / square[-1, -1]
+            u = lapack.dtrtrs(right, products[changes, -1])[0]
+            v = right.diagonal() * u + scale * (square @ u - products[bends, -1])
+            factors[-1] = -scale
+            factors[changes] = -lapack.dtrtrs(right, v, trans=1)[0]
+            factors[bends] = scale * u
+        step = self.problem.shared.put(factors) @ self.rows
+        return step.reshape(self.slope.shape), -float(factors @ products[-1])
+
+    def look(self, theta, change):
+        """Evaluate the problem at theta, `change` away: its loss and curvature, and for `move`."""
+        free = next(slot for slot in range(self.memory + 1) if slot not in self.kept)
+        parts, slope = self.problem(theta)
+        rows, pair = self.rows, (free, free + self.memory + 1)
+        rows[pair[0]] = change.ravel()
+        rows[pair[1]] = (slope - self.slope).ravel()
+        rows[-1] = slope.ravel()
+        found = [parts, *(rows @ rows[number] for number in (*pair, -1))]
+        found = to_numpy(self.xp.concatenate(found))  # the one transfer of a pass
+        return self.problem.values(found[:3]), (slope, free, found[3:].reshape(3, -1))
+
+    def move(self, seen):
+        """Go where `look` has been."""
+        self.slope, free, products = seen
+        places = [free, free + self.memory + 1, -1]
+        self.products[places] = products
+        self.products[:, places] = products.T
+        # What a kept pair has with the old slope is gone with it: row and column are the new one's.
+        if self.products[places[0], places[1]] > 0.0:
+            self.kept = [*self.kept, free][-self.memory :]
 
 
 def fit(shared, penalty, tol, max_passes):
@@ -114,47 +199,29 @@ def coefficients(shared, penalty, found):
 
 
 def _minimise(problem, theta, tol, max_passes):
-    loss, slope, curvature = problem(theta)
-    passes, pairs, small, gain = 1, [], 0, np.inf
-    rounding = 4.0 * np.finfo(np.float64 if problem.exact else np.float32).eps
     memory = max(5, min(20, _HISTORY_BYTES // (16 * theta.size)))
+    history = _History(problem, *problem(theta), memory)
+    loss, curvature = history.values
+    passes, small, gain = 1, 0, np.inf
+    rounding = 4.0 * np.finfo(np.float64 if problem.exact else np.float32).eps
     while passes < max_passes:
-        step = _direction(slope, pairs)
-        promise = -float(np.vdot(slope, step))
+        step, promise = history.step()
         gain = 0.5 * promise
         small = small + 1 if gain <= tol * loss else 0
         if small == 2 or not promise > 0.0:  # twice: a single direction may be poor
             return Fitted(loss, curvature, gain, passes, True, theta)
         length = 1.0
         while True:
-            candidate = theta + length * step
-            found = problem(candidate)
+            candidate = theta + step
+            found, seen = history.look(candidate, candidate - theta)
             passes += 1
             # Where the change is within rounding, a step is taken for what its slope says.
             if found[0] <= loss - _ARMIJO * length * promise + rounding * loss:
                 break
             length *= 0.5
+            step *= 0.5
             if length < 1e-6 or passes >= max_passes:
                 return Fitted(loss, curvature, gain, passes, gain <= 10.0 * tol * loss, theta)
-        change, bend = candidate - theta, found[1] - slope
-        product = float(np.vdot(change, bend))
-        if product > 0.0:
-            pairs.append((change, bend, 1.0 / product))
-            del pairs[:-memory]
-        theta, (loss, slope, curvature) = candidate, found
+        history.move(seen)
+        theta, (loss, curvature) = candidate, found
     return Fitted(loss, curvature, gain, passes, gain <= tol * loss, theta)
-
-
-def _direction(slope, pairs):
-    """L-BFGS's two loops."""
-    q, factors = slope.copy(), []
-    for change, bend, weight in reversed(pairs):
-        a = weight * float(np.vdot(change, q))
-        factors.append(a)
-        q -= a * bend
-    if pairs:
-        _, bend, weight = pairs[-1]
-        q *= 1.0 / (weight * float(np.vdot(bend, bend)))
-    for (change, bend, weight), a in zip(pairs, reversed(factors), strict=True):
-        q += (a - weight * float(np.vdot(bend, q))) * change
-    return -q

@@ -1,8 +1,42 @@
 """One pass of softmax regression over the features: loss, gradients, curvature."""
 
+import functools
+import types
+
 import numpy as np
 
 from .. import backend
+
+
+@functools.cache
+def _formulas(xp):
+    """Elementwise formulas, each one kernel under CuPy, which names it after the function."""
+
+    def other_terms(logit, top, code, number):
+        return xp.where(code == number, 0.0, xp.exp(logit - top))
+
+    def all_terms(own, top, rest):
+        return xp.exp(own - top) + rest
+
+    def sample_loss(own, top, total):
+        return xp.log(total) - (own - top)
+
+    def slope_of(terms, rest, total, code, number):
+        # 1 - p keeps its digits as a sum over the others.
+        return xp.where(code == number, -rest, terms) / total
+
+    def bend_of(slope, weight):
+        size = xp.abs(slope)  # p, or 1 - p
+        return size * (1.0 - size) * weight
+
+    fuse = getattr(xp, "fuse", lambda formula: formula)
+    return types.SimpleNamespace(
+        other_terms=fuse(other_terms),
+        all_terms=fuse(all_terms),
+        sample_loss=fuse(sample_loss),
+        slope_of=fuse(slope_of),
+        bend_of=fuse(bend_of),
+    )
 
 
 class Pass:
@@ -31,8 +65,10 @@ class Pass:
             return
         if features is None:
             features = shared.x - shared.mean.astype(shared.dtype)
-        self.features = features
-        self.norms = (features.astype(np.float64) ** 2).sum(axis=1)
+        xp, self.features = shared.xp, features
+        self.weight = 1.0 + (features.astype(np.float64) ** 2).sum(axis=1)[:, None]
+        self.numbers = xp.arange(shared.k)
+        self.own = xp.arange(shared.n) * shared.k + self.codes
 
     def __call__(self, weights, bias):
         """Sums over the samples.
@@ -44,11 +80,11 @@ class Pass:
 
         Returns
         -------
-        loss : float
+        loss : float, or array () that is still being computed
             Of ``-log p[label]``.
         gradient : array (K, W) float64
         of_bias : array (K,) float64
-        curvature : float
+        curvature : float or array ()
             Trace of the diagonal blocks' second derivatives.
         """
         if not self.shared.native:
@@ -59,20 +95,19 @@ class Pass:
         )  # fmt: skip
 
     def _by_products(self, weights, bias):
-        xp, dtype, own = self.shared.xp, self.features.dtype, self.codes[:, None]
-        s = (self.features @ weights.T.astype(dtype)).astype(np.float64) + bias
-        s -= s.max(axis=1, keepdims=True)
-        p = xp.exp(s)
-        total = p.sum(axis=1, keepdims=True)
-        loss = float((xp.log(total) - xp.take_along_axis(s, own, axis=1)).sum())
-        # 1 - p keeps its digits as a sum over the others.
-        hot = xp.arange(self.shared.k) == own
-        rest = xp.where(hot, 0.0, p).sum(axis=1, keepdims=True)
-        p /= total
-        spread = (p * (1.0 - p)).sum(axis=1)
-        residual = xp.where(hot, -rest / total, p)
-        gradient = (residual.T.astype(dtype) @ self.features).astype(np.float64)
-        return loss, gradient, residual.sum(axis=0), float(spread @ (1.0 + self.norms))
+        dtype, formulas = self.features.dtype, _formulas(self.shared.xp)
+        code = self.codes[:, None]
+        logits = self.features @ weights.T.astype(dtype) + bias
+        top = logits.max(axis=1, keepdims=True)
+        own = logits.ravel()[self.own][:, None]
+        terms = formulas.other_terms(logits, top, code, self.numbers)
+        rest = terms.sum(axis=1, keepdims=True)
+        total = formulas.all_terms(own, top, rest)
+        loss = formulas.sample_loss(own, top, total).sum()
+        slope = formulas.slope_of(terms, rest, total, code, self.numbers)
+        curvature = formulas.bend_of(slope, self.weight).sum()
+        gradient = (slope.T.astype(dtype) @ self.features).astype(np.float64)
+        return loss, gradient, slope.sum(axis=0), curvature
 
 
 def descend(shared, penalty, steps, seed):
@@ -107,8 +142,9 @@ def descend(shared, penalty, steps, seed):
         slope = np.empty(shape)
         slope[:, :-1] = shared.host(gradient) / shared.n + penalty * theta[:, :-1]
         slope[:, -1] = shared.host(of_bias) / shared.n
-        value = loss / shared.n + 0.5 * penalty * float(np.vdot(theta[:, :-1], theta[:, :-1]))
-        curvatures[value] = curvature
+        square = float(np.vdot(theta[:, :-1], theta[:, :-1]))
+        value = float(loss) / shared.n + 0.5 * penalty * square
+        curvatures[value] = float(curvature)
         return value, slope.ravel()
 
     theta = np.zeros(shape)

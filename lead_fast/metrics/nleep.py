@@ -182,7 +182,5 @@ def label_probabilities_of_arrays(posteriors, shared):
     joint = wide @ shared.indicators  # (M, K)
     mass = joint.sum(axis=1, keepdims=True)
     given = joint / xp.where(mass > 0.0, mass, 1.0)
-    p = xp.zeros(shared.n)
-    for z in range(len(wide)):
-        p += given[z][shared.codes] * wide[z]
-    return p
+    wide *= given[:, shared.codes]
+    return wide.sum(axis=0)

@@ -60,8 +60,9 @@ class PACTran(Metric):
     ``X^T X / (K N) + 1 / (lambda N)``.
 
     Time: N D^2 (shared) and D^3 / 3 for the preconditioner, then some 20 to 60 passes of 4 N D K
-    and 2 D^2 K; with ``steps`` as many passes and some more. Memory: two D x D, 12 to 20 K x D in
-    float64. At most 0. A class of one sample and a constant feature are nothing special.
+    and 2 D^2 K; with ``steps`` as many passes and some more. Memory: two D x D, three on a GPU, and
+    13 to 43 K x D in float64. At most 0. A class of one sample and a constant feature are nothing
+    special.
 
     References
     ----------
