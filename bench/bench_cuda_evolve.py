@@ -1,7 +1,5 @@
 """The evolved score on a GPU against the memory's read bandwidth and the exponentials' rate."""
 
-import importlib
-
 import numpy as np
 import pytest
 from environment import FULL
@@ -10,7 +8,6 @@ import lead_fast
 from lead_fast.labels import encode
 
 pytestmark = pytest.mark.gpu
-module = importlib.import_module("lead_fast.evolve")  # lead_fast.evolve is the function
 
 ROWS, CLASSES = 1_000_000, 1000
 TIMES = np.linspace(0.25, 2.0, 8)
@@ -34,13 +31,9 @@ def problem():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("mixed", [False, True], ids=["one unit", "two units"])
-def test_evolved_score(benchmark, report, problem, dtype, mixed, monkeypatch):
-    """Two units: every fourth exponential by a polynomial, whichever is the default."""
+def test_evolved_score(benchmark, report, problem, dtype):
     import gpu_timing
 
-    default = mixed == module.MIXED_EXPONENTIALS
-    monkeypatch.setattr(module, "MIXED_EXPONENTIALS", mixed)
     initial, labels, rates = problem
     torch = gpu_timing.torch()
     given = initial.to(getattr(torch, dtype))
@@ -64,8 +57,7 @@ def test_evolved_score(benchmark, report, problem, dtype, mixed, monkeypatch):
     exponentials = 1e3 * len(TIMES) * given.numel() / gpu_timing.exp_rate()
     ratio = len(TIMES) * one / eight
     report(
-        f"GPU evolved_score {ROWS} x {CLASSES} {dtype}, logits, "
-        f"{'two units' if mixed else 'one unit'}: one time {one:.3f} ms (IQR "
+        f"GPU evolved_score {ROWS} x {CLASSES} {dtype}, logits: one time {one:.3f} ms (IQR "
         f"{spread:.3f}), call {wall:.3f} ms, {floor / one:.0%} of the read bandwidth "
         f"{gpu_timing.read_bandwidth() / 1e9:.0f} GB/s, reach {REACH:.0%}, beyond {BEYOND:.0%}; "
         f"{len(TIMES)} times {eight:.3f} ms (IQR {eight_spread:.3f}), {ratio:.1f} times faster "
@@ -74,6 +66,6 @@ def test_evolved_score(benchmark, report, problem, dtype, mixed, monkeypatch):
         one_ms=one, one_iqr_ms=spread, eight_ms=eight, eight_iqr_ms=eight_spread, wall_ms=wall,
         floor_bytes_ms=floor, floor_exponentials_ms=exponentials, share=floor / one, ratio=ratio,
     )  # fmt: skip
-    if dtype == "float32" and default:
+    if dtype == "float32":
         assert floor / one >= REACH
         assert ratio >= REACH_PASSES

@@ -9,10 +9,6 @@ from .features import as_features, check_finite, real_array
 from .labels import encode
 from .options import choice, integer, real
 
-# On a GPU, with several times in one pass: every fourth exponential by a polynomial, beside the
-# special function unit that takes the others. Off until it has been measured to be faster.
-MIXED_EXPONENTIALS = False
-
 
 def check_rates(rates, n_classes):
     """Return the rates as (K,) float64, finite and not negative."""
@@ -147,8 +143,7 @@ def evolved_score(
     place, p, encoded, rates = _prepare(initial, labels, rates, classes, device)
     if place is not None:
         scores, found = backend.cuda().evolved_score(
-            cross_entropy == "logits", False, MIXED_EXPONENTIALS, p.memory(),
-            encoded.codes_on(place), rates,
+            cross_entropy == "logits", False, p.memory(), encoded.codes_on(place), rates,
             _times(times, unit), *place.where(),
         )  # fmt: skip
         check_findings(found, "initial", p.shape[0], p, encoded.codes)

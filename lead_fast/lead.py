@@ -193,7 +193,7 @@ class Lead:
                 probability, self.labels.codes, rates, times, backend.threads()
             )
         scores, found = backend.cuda().evolved_score(
-            False, True, False, probability.memory(), self.labels.codes_on(place), rates, times,
+            False, True, probability.memory(), self.labels.codes_on(place), rates, times,
             *place.where(),
         )  # fmt: skip
         check_findings(found, "initial", self.labels.n)

@@ -7,7 +7,7 @@ import scipy.special
 from helpers import EPS64, assert_close, bfloat16_bits, class_labels, one_line, threads
 
 import lead_fast as lf
-from lead_fast import backend, reference
+from lead_fast import reference
 
 MODES = ("distribution", "logits")
 TIMES = np.array([0.0, 1e-3, 1.0, 7.5, 1e3])
@@ -471,17 +471,3 @@ def test_logits_are_no_distribution():
             lf.evolved_score(state, labels, [1.0, 1.0], [1.0])
         score = lf.evolved_score(state, labels, [1.0, 1.0], [1.0], cross_entropy="logits")
         assert_close(score, [np.log(0.5)], 1e-6)
-
-
-def test_powers_of_two_by_polynomial(rng):
-    x = np.concatenate([
-        -np.arange(127.0), -np.arange(127.0) - 0.5, -np.arange(127.0) - np.float32(0.4999999),
-        -np.exp(rng.uniform(-60, 5, 100000)), [-0.0],
-    ]).astype(np.float32)  # fmt: skip
-    found = backend.cpu().power_of_two_by_polynomial(x).astype(np.float64)
-    exact = np.exp2(np.maximum(x, -126.0).astype(np.float64))
-    assert np.abs(found / exact - 1.0).max() < 2e-7
-    whole = x == np.rint(x)
-    assert np.array_equal(found[whole], exact[whole])
-    rest = backend.cpu().power_of_two_by_polynomial(np.float32([-126.5, -1e30, -np.inf, np.nan]))
-    assert np.array_equal(rest, np.full(4, 2.0**-126, np.float32))

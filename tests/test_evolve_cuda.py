@@ -1,7 +1,5 @@
 """The evolved state and its scores on a GPU."""
 
-import importlib
-
 import numpy as np
 import pytest
 import scipy.special
@@ -31,15 +29,16 @@ def check_scores(given, labels, rates, values, mode, times=TIMES):
     assert again.tobytes() == found.tobytes()
 
 
-@pytest.mark.parametrize("n_classes", (48, 200, 1000, 1024))
-def test_every_fourth_exponential_by_a_polynomial(n_classes, monkeypatch):
-    module = importlib.import_module("lead_fast.evolve")  # lead_fast.evolve is the function
-    monkeypatch.setattr(module, "MIXED_EXPONENTIALS", True)
-    labels = class_labels((2,) * n_classes)[:2048]
-    initial = distributions(labels, n_classes).astype(np.float32)
-    for dtype in ("float32", "float16"):
-        values = (30 * initial).astype(dtype)
-        check_scores(put("torch", values), labels, rates_for(n_classes), values, "logits")
+@pytest.mark.parametrize("shape", [(150_001, 40), (2049, 200), (1234, 1000), (2048, 1024)], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_numbers_of_times(shape, dtype):
+    """1, 2, up to 4 and up to 8 have kernels of their own; rows for every warp of a large GPU."""
+    labels = np.arange(shape[0]) % shape[1]
+    values = (30 * distributions(labels, shape[1])).astype(dtype)
+    given = put("torch", values)
+    for count in (1, 2, 3, 4, 7, 8):
+        times = np.linspace(0.25, 2.0, count)
+        check_scores(given, labels, rates_for(shape[1]), values, "logits", times)
 
 
 @pytest.mark.parametrize("n_classes", WIDTHS)

@@ -11,7 +11,6 @@
 #include "../build_info.h"
 #include "../eigh.h"
 #include "../evolve.h"
-#include "../exp2.h"
 #include "../head.h"
 #include "../ntk.h"
 #include "../svm.h"
@@ -165,15 +164,6 @@ Dense<float> draw_weights(std::uint64_t seed, std::uint32_t layer, std::int64_t 
     float* w = out.mutable_data();
     py::gil_scoped_release release;
     head_weights(seed, layer, fan_in * fan_out, scale, threads, w);
-    return out;
-}
-
-Dense<float> powers_of_two(const Array& x) {
-    const char* op = "power_of_two_by_polynomial";
-    const float* value = checked<float>(x, {x.size()}, op, "x");
-    Dense<float> out(x.size());
-    float* power = out.mutable_data();
-    for (py::ssize_t i = 0; i < x.size(); ++i) power[i] = power_of_two_by_polynomial(value[i]);
     return out;
 }
 
@@ -415,6 +405,5 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("evolved_score_label", &score_label);
     m.def("evolved_score_logits", &score_logits);
     m.def("evolve_spectral", &spectral);
-    m.def("power_of_two_by_polynomial", &powers_of_two);  // what GPUs use, for the tests
     bind_metrics(m);
 }

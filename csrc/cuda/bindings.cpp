@@ -225,9 +225,8 @@ py::tuple evolved(const py::object& initial, const py::object& labels, const Arr
     return found(f);
 }
 
-py::tuple score(bool logits, bool only_label, bool mixed, const py::object& initial,
-                const py::object& labels, const Array& rates, const Array& t, int device,
-                std::uintptr_t stream) {
+py::tuple score(bool logits, bool only_label, const py::object& initial, const py::object& labels,
+                const Array& rates, const Array& t, int device, std::uintptr_t stream) {
     const char* op = logits ? "evolved_score_logits" : "evolved_score_distribution";
     const FeatureMatrix p = features(initial, op);
     require(p.n > 0, op, "no rows");
@@ -244,7 +243,7 @@ py::tuple score(bool logits, bool only_label, bool mixed, const py::object& init
     {
         py::gil_scoped_release release;
         const cuda::Call call(device, stream);
-        f = logits ? cuda::evolved_score_logits(call, p, y, rate, time, times, mixed, s)
+        f = logits ? cuda::evolved_score_logits(call, p, y, rate, time, times, s)
                    : cuda::evolved_score_distribution(call, p, only_label, y, rate,
                                                       static_cast<int>(classes), time, times, s);
     }

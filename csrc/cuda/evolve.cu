@@ -23,6 +23,7 @@ __global__ void decay_kernel(const double* __restrict__ given, std::int64_t clas
     Decay d;
     d.keep = exp(-x);
     d.gain = -expm1(-x);
+    d.more = expm1(d.gain);
     const double scaled = d.keep * 1.4426950408889634;  // log2(e)
     d.high = fmaxf(__double2float_rz(scaled), static_cast<float>(smallest));
     d.low = fmaxf(static_cast<float>(fmax(scaled - static_cast<double>(d.high), smallest)),

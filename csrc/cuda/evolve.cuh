@@ -16,9 +16,9 @@ constexpr int kTimes = 8;  // most times in one pass
 // Of a class and a time: keep = exp(-rate t), gain = 1 - keep, and keep * log2(e) as high + low for
 // float32 arithmetic. high is rounded towards zero and both are positive even where keep is 0, so
 // that high * d + low * d is -inf, not NaN, for d = -inf; the smallest subnormal changes no finite
-// d below 2^100.
+// d below 2^100. more = exp(gain) - 1.
 struct Decay {
-    double keep, gain;
+    double keep, gain, more;
     float high, low;
 };
 

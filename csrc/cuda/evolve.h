@@ -26,11 +26,10 @@ Findings evolved_score_distribution(const Call& call, const FeatureMatrix& initi
                                     const std::int32_t* labels, const double* rates, int classes,
                                     const double* t, int times, double* score);
 
-// score[j] = mean_i log_softmax(E_i)[y_i]; eight times in one pass over the data. `mixed`: with
-// several times, every fourth exponential by a polynomial, beside the special function unit.
+// score[j] = mean_i log_softmax(E_i)[y_i]; eight times in one pass over the data.
 Findings evolved_score_logits(const Call& call, const FeatureMatrix& initial,
                               const std::int32_t* labels, const double* rates, const double* t,
-                              int times, bool mixed, double* score);
+                              int times, double* score);
 
 }  // namespace cuda
 }  // namespace lead_fast

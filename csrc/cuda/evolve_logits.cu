@@ -5,9 +5,8 @@
 // With top = max_{k != y} p_k the sum is exp(keep top) S, S = sum_{k != y} exp(keep (p_k - top))
 // >= 1. The terms of S are float32: the differences are exact where the terms are large, keep *
 // log2(e) has two parts, and ex2.approx has a relative error below 2^-22; flushing terms below
-// 2^-126 to zero (or up to 2^-126, where a polynomial takes every fourth: ../exp2.h, below 2e-7)
-// does not matter beside the 1 in S. Sums of more than a thread's terms, and all that follows, are
-// float64.
+// 2^-126 to zero does not matter beside the 1 in S. Sums of more than a thread's terms, and all
+// that follows, are float64. The kernel of evolve_staged.cuh does it a little differently.
 
 #include <algorithm>
 #include <type_traits>
@@ -22,7 +21,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr std::int64_t kWidest = 1024;  // classes that a warp takes by itself
-constexpr int kStages = 2;              // rows of a warp's ring; three and four are no faster
 
 // partial[block, j] = sum over this block's rows of their scores at time j, for classes <= G V,
 // rows of any address.
@@ -226,7 +224,6 @@ struct Pass {
     const std::int32_t* labels;
     const Evolution& evolution;
     int times;
-    bool mixed;
     double* score;
 
     // A grid of as many blocks as fit, or fewer if `rows_per_block` rows each are enough.
@@ -248,17 +245,33 @@ struct Pass {
         launch(logits_kernel<T, G, V>, 32 * kWarps, 0);
     }
 
-    template <class T>
-    void staged() const {
-        const auto kernel = times == 1 ? staged_logits_kernel<T, kStages, false, false>
-                            : mixed    ? staged_logits_kernel<T, kStages, true, true>
-                                       : staged_logits_kernel<T, kStages, true, false>;
-        constexpr std::size_t kColumn = kStagedWarps * kStages * sizeof(T);
-        const std::size_t shared = kColumn * static_cast<std::size_t>(initial.d);
+    template <class T, int kN>
+    void staged_for() const {
+        const auto kernel = staged_logits_kernel<T, kN>;
+        const std::size_t rows = 2 * static_cast<std::size_t>(initial.d) * sizeof(T);  // of a warp
+        const std::size_t most = call.facts().block_memory - 2560;  // 2560: what is static
+        const std::size_t warps = std::min<std::size_t>(Staged<kN>::kWarps, most / rows);
         // Always the same, as other threads may be about to launch the same kernel.
         LEAD_FAST_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                             static_cast<int>(kColumn * kWidest)));
-        launch(kernel, 32 * kWarps, shared);
+                                             static_cast<int>(most)));
+        const std::int64_t units = (initial.n + Staged<kN>::kRows - 1) / Staged<kN>::kRows;
+        const int blocks = static_cast<int>(std::min<std::int64_t>(units, call.facts().processors));
+        const Buffer<double> unit_score(call, units * kN);
+        const Buffer<double> partial(call, static_cast<std::int64_t>(blocks) * times);
+        kernel<<<static_cast<unsigned>(blocks), static_cast<unsigned>(32 * warps), rows * warps,
+                 call.stream()>>>(initial.data, initial.row_bytes, initial.n,
+                                  static_cast<int>(initial.d), labels, evolution.decay(), times,
+                                  unit_score.data(), partial.data(), evolution.findings());
+        LEAD_FAST_LAUNCHED(staged_logits_kernel, call.stream());
+        evolution.mean(partial.data(), blocks, initial.n, score);
+    }
+
+    template <class T>
+    void staged() const {
+        if (times == 1) return staged_for<T, 1>();
+        if (times == 2) return staged_for<T, 2>();
+        if (times <= 4) return staged_for<T, 4>();
+        return staged_for<T, kTimes>();
     }
 
     template <class T>
@@ -302,13 +315,13 @@ struct Pass {
 
 Findings evolved_score_logits(const Call& call, const FeatureMatrix& initial,
                               const std::int32_t* labels, const double* rates, const double* t,
-                              int times, bool mixed, double* score) {
+                              int times, double* score) {
     Findings found;
     if (initial.n == 0) return found;
     for (int first = 0; first < times; first += kTimes) {
         const int count = std::min(kTimes, times - first);
         const Evolution evolution(call, rates, static_cast<int>(initial.d), t + first, count);
-        const Pass pass{call, initial, labels, evolution, count, mixed, score + first};
+        const Pass pass{call, initial, labels, evolution, count, score + first};
         switch (initial.dtype) {
             case DType::float32: pass.run<float>(); break;
             case DType::float16: pass.run<__half>(); break;
