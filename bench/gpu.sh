@@ -13,6 +13,8 @@ out=${OUT:-bench/results}
 budget=${BUDGET:-530}  # seconds in all
 mkdir -p "$out"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" LEAD_FAST_REQUIRE_GPU=1
+lines=$out/gpu.lines
+rm -f "$lines"
 started=$SECONDS
 rows=()
 failed=0
@@ -44,7 +46,11 @@ step() {
 table() {
   printf '\n== results (%s s in all)\n' $((SECONDS - started))
   printf '%s\n' "${rows[@]}"
-  if [[ -s $out/gpu.json ]]; then "$python" bench/gpu_table.py "$out/gpu.json"; fi
+  if [[ -s $out/gpu.json ]]; then
+    "$python" bench/gpu_table.py "$out/gpu.json"
+  elif [[ -s $lines ]]; then
+    cat "$lines"  # of benchmarks that were cut off
+  fi
 }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader || true
@@ -73,7 +79,9 @@ for file in $(grep -lE 'pytest.mark.gpu|marks=.*gpu' tests/test_*.py); do
 done
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck; do
-    background "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" bench/sanitize.py
+    sizes=all
+    [[ $tool == racecheck ]] && sizes=few  # by far the slowest of them
+    background "$tool" compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" bench/sanitize.py $sizes
   done
 else
   rows+=('sanitizer    not run: there is no compute-sanitizer on PATH')
@@ -93,7 +101,7 @@ for name in "${jobs[@]}"; do
     tail -n "${TAIL:-15}" "$out/$name.log"
   fi
 done
-step bench 240 "$python" -m pytest -q bench -m gpu --benchmark-json="$out/gpu.json"
+LEAD_FAST_BENCH_LINES=$lines step bench 280 "$python" -m pytest -q bench -m gpu --benchmark-json="$out/gpu.json"
 step profile 60 "$python" bench/gpu_profile.py
 table
 exit "$failed"

@@ -93,12 +93,14 @@ def read_bandwidth():
 
 
 @functools.cache
-def sgemm_rate():
-    """Operations per second of a float32 product of 8192 without TF32."""
+def sgemm_rate(tf32=False):
+    """Operations per second of a float32 product of 8192, perhaps in TF32."""
     t = torch()
-    t.backends.cuda.matmul.allow_tf32 = False
+    t.backends.cuda.matmul.allow_tf32 = tf32
     a, b = (t.randn((8192, 8192), device="cuda") for _ in range(2))
-    return 2 * 8192**3 / min(event_times(lambda x: t.mm(x, b), [a], rounds=5)) * 1e3
+    found = 2 * 8192**3 / min(event_times(lambda x: t.mm(x, b), [a], rounds=5)) * 1e3
+    t.backends.cuda.matmul.allow_tf32 = False
+    return found
 
 
 _EXPONENTIALS = r"""

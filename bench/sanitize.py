@@ -1,6 +1,8 @@
 """Every kernel on small awkward sizes, for compute-sanitizer; fails if a result is wrong.
 
-compute-sanitizer --tool memcheck python bench/sanitize.py
+compute-sanitizer --tool memcheck python bench/sanitize.py [few]
+
+`few` leaves out sizes of the evolved scores, for a tool that takes long.
 """
 
 import sys
@@ -13,6 +15,7 @@ from lead_fast.eigh import _spectrum_on
 from lead_fast.ntk import kernels_and_rates
 from lead_fast.svm_arrays import native
 from lead_fast.svm_arrays.rows import Rows
+from lead_fast.svm_arrays.steps import Search
 
 
 def library():
@@ -27,7 +30,7 @@ def library():
         return (lambda a: torch.from_numpy(a).cuda()), (lambda a: a.cpu().numpy())
 
 
-def main():
+def main(few):
     put, get = library()
     rng = np.random.default_rng(0)
     for counts, width, hidden in (
@@ -61,14 +64,18 @@ def main():
             expected = np.linalg.eigvalsh(matrices[n])
             np.testing.assert_allclose(values, expected, rtol=0, atol=1e-13 * n * expected[-1])
 
-    for n_classes in (2, 5, 16, 31, 33, 128, 250, 256, 500, 1000, 1023, 1025):
-        labels = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, 37)])
+    widths = [(37, k) for k in (2, 5, 16, 31, 33, 36, 128, 250, 256, 500, 1000, 1023, 1024, 1025)]
+    widths.append((150_001, 40))  # several units for every warp
+    if few:
+        widths = [(37, k) for k in (5, 33, 128, 1000, 1025)]
+    for more, n_classes in widths:
+        labels = np.concatenate([np.arange(n_classes), rng.integers(0, n_classes, more)])
         rates = rng.uniform(1e5, 1e6, n_classes)
         for dtype in (np.float32, np.float16, np.float64):
             initial = rng.uniform(0.1, 0.9, (len(labels), n_classes)).astype(dtype)
             given = put(initial)
-            for mode in ("distribution", "logits"):
-                arguments = labels, rates, np.linspace(0, 2, 3)
+            for mode, count in [("distribution", 3)] + [("logits", t) for t in (1, 2, 3, 8)]:
+                arguments = labels, rates, np.linspace(0, 2, count)
                 exact = lf.evolved_score(initial, *arguments, cross_entropy=mode)
                 found = lf.evolved_score(given, *arguments, cross_entropy=mode)
                 np.testing.assert_allclose(found, exact, rtol=1e-6)
@@ -84,7 +91,7 @@ def svm_kernels(rng, put, get):
         import cupy
     except ImportError:
         return
-    kernels = native.kernels(cupy, np.dtype(np.float32))
+    kernels = native.kernels(cupy)
     for n, d, k in ((1, 256, 2), (97, 260, 9), (70, 1100, 4), (300, 2052, 16), (40, 8192, 12)):
         x = rng.normal(size=(n, d)).astype(np.float32)
         for columns, factor in ((False, (k, d)), (True, (n, k))):
@@ -92,45 +99,73 @@ def svm_kernels(rng, put, get):
             exact = factor.T @ np.float64(x) if columns else np.float64(x) @ factor.T
             found = get(kernels.narrow(columns, put(x), put(factor)))
             np.testing.assert_allclose(found, exact, atol=1e-3)
-    for n, d, k in ((1, 1, 2), (97, 33, 3), (300, 64, 10), (60, 5, 301)):
+    for n, d, k in ((1, 1, 2), (97, 33, 3), (300, 64, 10), (60, 5, 301), (150, 36, 101)):
         codes = rng.integers(0, k, n).astype(np.int32)
         x = rng.normal(size=(n, d)).astype(np.float32)
+        centre, scale = rng.normal(size=d), rng.uniform(0.5, 1, d)
         mean, variance = (get(part) for part in kernels.moments(put(x)))
         np.testing.assert_allclose(mean, x.mean(axis=0, dtype=np.float64), atol=1e-12)
         np.testing.assert_allclose(variance, x.var(axis=0, dtype=np.float64), atol=1e-12)
-        f, a, df = rng.normal(size=(3, n, k)).astype(np.float32)
-        np.testing.assert_allclose(
-            get(kernels.column_sums(put(f))), f.sum(axis=0, dtype=np.float64), atol=1e-9
-        )
+        z = Rows(cupy, put(x), centre, scale, np.dtype(np.float32), kernels)
+        exact = (x - centre) * scale
+        rows = np.flatnonzero(rng.random(n) < 0.7)
+        np.testing.assert_allclose(get(z.mapped(put(rows))), exact[rows], atol=1e-5)
+        np.testing.assert_allclose(get(z.at(np.float64).mapped(slice(0, n))), exact, atol=1e-12)
+        full = np.c_[exact, np.ones(n)]
+        v = rng.normal(size=(k, d + 1))
+        f, df = rng.normal(size=(2, n, k)).astype(np.float32)
         for number, form in enumerate(native.FORMS):
-            loss = native.NativeLoss(kernels, put(codes), k, form, 1, 0.7)
+            loss = native.NativeLoss(kernels, codes, k, form, 1, 0.7)
+            steps = native.NativeSteps(kernels, z, loss)
             start = number, 1, 0.7, codes
-            a = np.maximum(a, 0) * (np.arange(k) != codes[:, None])
-            new, g, mask, weight, _, totals = backend.cpu().svm_rows_advance(*start, f, a, 0.4)
-            found = loss.advance(put(f), put(a), 0.4)
-            np.testing.assert_allclose(get(found.multipliers), new, atol=1e-5)
-            np.testing.assert_allclose(get(found.coefficients), g, rtol=1e-5, atol=1e-5)
-            np.testing.assert_allclose(found.primal, 0.7 * totals[0], rtol=1e-6)
+            a = rng.uniform(0, 0.3, (n, k)).astype(np.float32)
+            a *= np.arange(k) != codes[:, None]
+            new, g, mask, weight, curved, totals = backend.cpu().svm_rows_advance(*start, f, a, 0.4)
+            look = steps.look(put(v), put(f), put(a), 0.4)
+            np.testing.assert_allclose(get(look.multipliers), new, atol=1e-5)
+            np.testing.assert_allclose(look.primal, 0.7 * totals[0], rtol=1e-6)
+            gradient = v - g.T.astype(np.float64) @ full
+            np.testing.assert_allclose(get(look.gradient), gradient, atol=1e-3)
+            np.testing.assert_allclose(look.inner, 0.5 * (gradient**2).sum(), rtol=1e-4)
+            rows, curvature = look.curvature()
+            np.testing.assert_array_equal(get(rows), np.flatnonzero(curved))
+            total = curvature.between_classes()
+            bent = backend.cpu().svm_rows_curve(
+                *start, np.eye(k, dtype=np.float32)[np.zeros(n, int)], np.zeros(k, np.float32),
+                mask, weight, 0.4,
+            )  # fmt: skip
+            column = total[0] if form == "ovr" else total[:, 0]
+            np.testing.assert_allclose(column, -bent.sum(axis=0)[0 if form == "ovr" else ...],
+                                       atol=1e-3)  # fmt: skip
             t = np.full((1, k if form == "ovr" else 1), 0.5, np.float32)
             slope = backend.cpu().svm_rows_slope(*start, f, a, df, t.ravel(), 0.4)
             np.testing.assert_allclose(
                 loss.slope_along(put(f), put(a), put(df), 0.4)(t)[0], slope, rtol=1e-4, atol=1e-3
             )
-            rows, curvature = found.curvature()
-            if len(rows) == 0:
-                continue
-            z = Rows(cupy, put(x), np.zeros(d), np.ones(d), np.dtype(np.float32), kernels)
-            gradient = put(rng.normal(size=(k, d + 1)).astype(np.float32))
-            for gathered in (False, True):
-                p, steps = kernels.direction(
-                    loss, z, rows, curvature, gradient, 1e-4, 60, 4, None, gathered
+            for names in (rows, None):
+                part = None if names is None or len(rows) == 0 else steps.gathered(rows)
+                search = Search(1e-3, 60 if len(rows) else 0, 4)
+                p, fp, vp, pp, steps_taken = steps.newton(
+                    put(v), look.gradient, part, curvature, search, None
                 )
-                shift = np.ascontiguousarray(get(p)[:, -1])
-                values = x @ get(p)[:, :-1].T
-                bent = backend.cpu().svm_rows_curve(*start, values, shift, mask, weight, 0.4)
-                left = get(p) - np.c_[bent.T @ x, bent.sum(axis=0)] + get(gradient)
-                assert steps == 60 or np.abs(left).max() <= 1e-2, (n, d, k, form, gathered)
+                values = get(p)[:, :-1] @ exact.T + get(p)[:, -1:]
+                np.testing.assert_allclose(get(fp), values.T, atol=1e-2)
+                np.testing.assert_allclose(vp, (v * get(p)).sum(axis=1), atol=1e-3)
+                np.testing.assert_allclose(pp, (get(p).astype(np.float64) ** 2).sum(axis=1), 1e-5)
+                bent = backend.cpu().svm_rows_curve(
+                    *start, np.ascontiguousarray(values.T, dtype=np.float32),
+                    np.zeros(k, np.float32), mask, weight, 0.4,
+                )  # fmt: skip
+                curved = bent.T.astype(np.float64) @ full
+                left = np.linalg.norm(get(p) - curved + gradient)
+                # TF32 keeps eleven bits of each factor.
+                limit = 2e-3 * (np.linalg.norm(gradient) + 2 * np.linalg.norm(curved))
+                assert steps_taken == 60 or left <= limit, (n, d, k, form, names is None)
+            moved_v, moved_f = put(v), put(f)
+            steps.move(moved_v, moved_f, t, p, fp)
+            np.testing.assert_allclose(get(moved_v), v + t.T * get(p), atol=1e-6)
+            np.testing.assert_allclose(get(moved_f), f + t * get(fp), atol=1e-4)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("few" in sys.argv[1:]))

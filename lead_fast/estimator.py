@@ -79,7 +79,8 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
     -----
     Dual block coordinate descent with exact sub-problems (for Weston-Watkins see Wang and Scott,
     ICML 2021, arXiv 2102.05640); on a GPU an augmented Lagrangian with a semismooth Newton method
-    on the primal (:func:`lead_fast.svm_arrays.svm_fit_arrays`). Memory beyond the
+    on the primal (:func:`lead_fast.svm_arrays.svm_fit_arrays`), where the search for a direction,
+    but nothing that is certified, may take its products in TF32. Memory beyond the
     features: 5 bytes for each sample and class on a CPU, some 50 on a GPU.
 
     Examples

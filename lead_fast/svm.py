@@ -1,5 +1,6 @@
 """The multi-class linear SVM: checks, scaling, and the solver: native, or of arrays on a GPU."""
 
+import contextlib
 import dataclasses
 import warnings
 
@@ -13,6 +14,7 @@ from .options import choice, integer, real
 
 FORMS = ("ww", "ovr", "cs")  # in the order of SvmForm in csrc/svm.h
 SCALES = ("unit", "standard", "none")
+SMALL = 256  # classes up to which matrices between them are not worth BLAS's threads
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +111,10 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
     if isinstance(x, DeviceArray):
         from .svm_arrays import adapt
 
-        with adapt.on_device(x) as (xp, data):
+        # The host factorises matrices of a few dozen rows meanwhile: threads that BLAS starts for
+        # them have been seen to take 40 ms instead of 0.1.
+        limit = backend.one_blas_thread() if n_classes <= SMALL else contextlib.nullcontext()
+        with limit, adapt.on_device(x) as (xp, data):
             found = adapt.fit(xp, data, codes, n_classes, options, mapping, rows, log_probability)
     else:
         with backend.one_blas_thread():

@@ -34,34 +34,61 @@ class _Namespace:
 
 
 class _Rows:
-    """The rows of a system, as :func:`lead_fast.svm_arrays.newton.direction` takes them."""
+    """The rows of a matrix, as :func:`lead_fast.svm_arrays.newton.direction` takes them."""
 
-    def __init__(self, data, centre, scale):
+    def __init__(self, data, convert, centre, scale, rounded=None):
+        self.rounded = rounded or (lambda x: x)
+        assert convert or (data.dtype == np.float32 and data.flags.c_contiguous)
         self.data = numbers(np, data).astype(np.float64)
         if centre is not None:
             self.data = (self.data - centre) * scale
-        self.data = self.data.astype(np.float32)
+        self.data = self.rounded(self.data.astype(np.float32))
         self.n = len(data)
 
     def times(self, v):
-        return self.data @ v[:, :-1].T + v[:, -1]
+        return self.data @ self.rounded(v[:, :-1]).T + v[:, -1]
 
     def transposed_times(self, g):
-        return np.c_[g.T @ self.data, g.sum(axis=0)]
+        return np.c_[self.rounded(g).T @ self.data, g.sum(axis=0)]
+
+
+def tf32(x):
+    """Rounded to the eleven bits that a GPU's TF32 products see of float32."""
+    bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32)
+    return ((bits + np.uint32(1 << 12)) & np.uint32(0xFFFFE000)).view(np.float32)
 
 
 class _Module:
-    def svm_advance(
-        self, form, hinge, cost, labels, classes, f, a, rho, new, coefficients, mask, weight,
-        curved, device, stream,
+    def svm_look(
+        self, form, hinge, cost, labels, classes, matrix, f, a, rho, v, new, mask, weight, rows,
+        gradient, groups, device, stream,
     ):  # fmt: skip
-        self.called.add("advance")
-        assert f.shape == a.shape == new.shape == coefficients.shape == (len(labels), classes)
-        *parts, totals = backend.cpu().svm_rows_advance(form, hinge, cost, labels, f, a, rho)
-        for out, part in zip((new, coefficients, mask, weight, curved), parts, strict=True):
+        self.called.add("look")
+        assert f.shape == a.shape == new.shape == (len(labels), classes)
+        assert v.dtype == np.float64 and gradient.dtype == np.float32
+        assert rows.shape == labels.shape and rows.dtype == np.int64
+        *parts, curved, totals = backend.cpu().svm_rows_advance(
+            form, hinge, cost, labels, f, a, rho
+        )
+        for out, part in zip((new, mask, weight), (parts[0], *parts[2:]), strict=True):
             assert out.dtype == part.dtype
             out[...] = part
-        return totals
+        dual = _Rows(*matrix).transposed_times(parts[1]).astype(np.float64)
+        gradient[...] = v - dual
+        squares = tuple(0.5 * float((x * x).sum()) for x in (v, dual, v - dual))
+        found = np.flatnonzero(curved)
+        rows[:] = -1  # what is not said is not used
+        rows[: len(found)] = found
+        if groups == 0:
+            return totals, squares, len(found), None, None
+        pairs = np.zeros((groups, classes), np.int64)
+        np.add.at(pairs, labels if groups > 1 else 0 * labels, mask)
+        fans = None
+        if form == 2:
+            u = -mask.astype(np.float64)
+            u[np.arange(len(u)), labels] += mask.sum(axis=1)
+            fans = u.T @ (weight[:, None] * u)
+        return totals, squares, len(found), pairs, fans
 
     def svm_slope(
         self, form, hinge, cost, labels, classes, f, a, df, t, rho, device, stream
@@ -70,31 +97,28 @@ class _Module:
         assert t.dtype == np.float32 and df.dtype == np.float32
         return backend.cpu().svm_rows_slope(form, hinge, cost, labels, f, a, df, t, rho)
 
-    def column_sums(self, g, sums, device, stream):
-        self.called.add("sums")
-        assert g.dtype == np.float32
-        sums[...] = g.sum(axis=0, dtype=np.float64)
-
-    def narrow_product(self, columns, x, factor, out, device, stream):
-        assert x.dtype == factor.dtype == out.dtype == np.float32
-        if factor.shape[1 if columns else 0] > 16:
-            return False
-        self.called.add("narrow columns" if columns else "narrow rows")
-        out[...] = factor.T @ x if columns else x @ factor.T
-        return True
+    def svm_move(self, t, p, fp, v, f, device, stream):
+        self.called.add("move")
+        assert t.dtype == np.float64 and len(t) in (1, len(v))
+        v += t[:, None] * p
+        f += t.astype(np.float32) * fp
 
     def gather_mapped(self, x, rows, centre, scale, out, device, stream):
-        self.called.add("gather")
-        assert centre.dtype == scale.dtype == out.dtype == np.float32 and rows.dtype == np.int64
-        out[...] = (numbers(np, x)[rows] - centre) * scale
+        self.called.add(f"gather {out.dtype}")
+        assert centre.dtype == scale.dtype == np.float64 and (
+            rows is None or rows.dtype == np.int64
+        )
+        part = numbers(np, x)[slice(None) if rows is None else rows].astype(out.dtype)
+        out[...] = (part - centre.astype(out.dtype)) * scale.astype(out.dtype)
 
-    def svm_direction(
-        self, form, hinge, cost, labels, classes, system, parts, search, gradient, p, device, stream
-    ):
-        data, convert, centre, scale, rows, mask, weight, rho, coupled = system
+    def svm_newton(
+        self, form, hinge, cost, labels, classes, matrix, system, parts, search, gradient, v, p,
+        values, device, stream,
+    ):  # fmt: skip
+        curved, rows, mask, weight, rho, coupled = system
+        ratio, most, check_every = search
+        convert = curved[1]
         self.called.add("converted" if convert else "direct" if rows is None else "gathered")
-        assert convert or (data.dtype == np.float32 and data.flags.c_contiguous)
-        assert (rows is None) == (len(data) == len(labels)) or rows is not None
         names = slice(None) if rows is None else rows
         shift = np.zeros(classes, np.float32)
 
@@ -113,9 +137,14 @@ class _Module:
             seen = inside * seen if turn is None else turn @ (inside * (turn.T @ seen))
             return mixed @ r + seen @ basis.T
 
-        found, steps = direction(
-            np, _Rows(data, centre, scale), gradient, curvature, group, *search,
-            None if parts is None else precondition,
-        )  # fmt: skip
+        found, steps = -gradient, 0
+        if most > 0:
+            found, steps = direction(
+                np, _Rows(*curved, tf32), gradient, curvature, group, ratio, most, check_every,
+                None if parts is None else precondition,
+            )  # fmt: skip
         p[...] = found
-        return steps
+        assert values.dtype == np.float32 and values.shape == (len(labels), classes)
+        values[...] = _Rows(*matrix).times(p)
+        wide = p.astype(np.float64)
+        return steps, (v * wide).sum(axis=1), (wide * wide).sum(axis=1)

@@ -13,7 +13,7 @@ SIZES = [(1, 256, 1), (33, 256, 2), (97, 260, 3), (64, 1024, 4), (129, 1028, 5),
 @pytest.fixture
 def kernels():
     cupy = pytest.importorskip("cupy")
-    return native.kernels(cupy, np.dtype(np.float32))
+    return native.kernels(cupy)
 
 
 @pytest.mark.parametrize("columns", [False, True], ids=["rows", "columns"])

@@ -259,28 +259,64 @@ cuda::SvmRows svm_rows(int form, int hinge, float cost, const py::object& labels
     return cuda::SvmRows{row_problem(form, hinge, cost), m.shape[0], classes, y};
 }
 
-py::tuple svm_advance(int form, int hinge, float cost, const py::object& labels, int classes,
-                      const py::object& f, const py::object& a, float rho, const py::object& next,
-                      const py::object& coefficients, const py::object& mask,
-                      const py::object& weight, const py::object& curved, int device,
-                      std::uintptr_t stream) {
-    const char* op = "svm_advance";
+// (x, convert, centre, scale).
+cuda::SvmMatrix svm_matrix(const py::tuple& given, const char* op) {
+    cuda::SvmMatrix m{};
+    m.x = features(given[0], op);
+    m.convert = given[1].cast<bool>();
+    const std::int64_t d = m.x.d;
+    require(m.convert || m.x.n == 0 ||
+                (m.x.dtype == DType::float32 && m.x.row_bytes == d * std::int64_t{4}),
+            op, "rows that are not converted must be float32 and C-contiguous");
+    const auto optional = [&](const py::object& o, const char* name) {
+        return o.is_none() ? nullptr : checked<const double>(o, "float64", {d}, op, name);
+    };
+    m.centre = optional(given[2], "centre");
+    m.scale = optional(given[3], "scale");
+    require(!m.convert || (m.centre != nullptr && m.scale != nullptr), op, "no map to convert by");
+    return m;
+}
+
+// groups: 0 for no pairs. Returns the totals (3), half squares (3), samples with curvature, pairs
+// (groups, classes) or None, fans (classes, classes) or None, which cs has beside pairs.
+py::tuple svm_look(int form, int hinge, float cost, const py::object& labels, int classes,
+                   const py::tuple& matrix, const py::object& f, const py::object& a, float rho,
+                   const py::object& v, const py::object& next, const py::object& mask,
+                   const py::object& weight, const py::object& curved, const py::object& gradient,
+                   int groups, int device, std::uintptr_t stream) {
+    const char* op = "svm_look";
     const cuda::SvmRows rows = svm_rows(form, hinge, cost, labels, classes, op);
-    const std::int64_t n = rows.n;
+    const cuda::SvmMatrix m = svm_matrix(matrix, op);
+    const std::int64_t n = rows.n, length = m.x.d + 1;
+    require(m.x.n == n, op, "features and labels of different numbers of samples");
+    require(groups == 0 || groups == 1 || groups == classes, op, "groups must be 0, 1 or classes");
     const auto* decision = checked<const float>(f, "float32", {n, classes}, op, "f");
     const auto* from = checked<const float>(a, "float32", {n, classes}, op, "a");
+    const auto* at = checked<const double>(v, "float64", {classes, length}, op, "v");
     auto* to = checked<float>(next, "float32", {n, classes}, op, "next");
-    auto* g = checked<float>(coefficients, "float32", {n, classes}, op, "coefficients");
     auto* free = checked<std::uint8_t>(mask, "uint8", {n, classes}, op, "mask");
     auto* w = checked<float>(weight, "float32", {n}, op, "weight");
-    auto* any = checked<std::uint8_t>(curved, "uint8", {n}, op, "curved");
-    cuda::SvmTotals found;
+    auto* names = checked<std::int64_t>(curved, "int64", {n}, op, "curved");
+    auto* left = checked<float>(gradient, "float32", {classes, length}, op, "gradient");
+    const bool fan = groups > 0 && rows.problem.form == SvmForm::crammer_singer;
+    const Dense<std::int64_t> pairs({groups, classes});
+    const Dense<double> fans({fan ? classes : 0, classes});
+    auto* p = groups > 0 ? const_cast<std::int64_t*>(pairs.data()) : nullptr;
+    auto* q = fan ? const_cast<double*>(fans.data()) : nullptr;
+    cuda::SvmLook found;
     {
         py::gil_scoped_release release;
         const cuda::Call call(device, stream);
-        found = cuda::svm_advance(call, rows, decision, from, rho, to, g, free, w, any);
+        found = cuda::svm_look(call, rows, m, decision, from, rho, at, to, free, w, names, left,
+                               groups, p, q);
     }
-    return py::make_tuple(found.loss, found.linear, found.quadratic);
+    const auto given = [](bool there, const py::object& o) {
+        return there ? o : py::object(py::none());
+    };
+    return py::make_tuple(
+        py::make_tuple(found.totals.loss, found.totals.linear, found.totals.quadratic),
+        py::make_tuple(found.size, found.dual_size, found.inner), found.curved,
+        given(groups > 0, pairs), given(fan, fans));
 }
 
 Dense<double> svm_slope(int form, int hinge, float cost, const py::object& labels, int classes,
@@ -304,16 +340,27 @@ Dense<double> svm_slope(int form, int hinge, float cost, const py::object& label
     return slopes;
 }
 
-// Does not wait for the stream.
-void column_sums(const py::object& g, const py::object& sums, int device, std::uintptr_t stream) {
-    const char* op = "column_sums";
-    const Memory m = memory_of(g);
-    require(m.shape.size() == 2 && m.shape[1] > 0 && m.shape[1] <= 0x7fffffff, op, "g: (n, K)");
-    const auto* in = checked<const float>(g, "float32", {m.shape[0], m.shape[1]}, op, "g");
-    auto* out = checked<double>(sums, "float64", {m.shape[1]}, op, "sums");
+// v (classes, length) += t p, f (n, classes) += t fp; t one number or one of each class. Does not
+// wait for the stream.
+void svm_move(const Array& t, const py::object& p, const py::object& fp, const py::object& v,
+              const py::object& f, int device, std::uintptr_t stream) {
+    const char* op = "svm_move";
+    const Memory of_v = memory_of(v), of_f = memory_of(f);
+    require(of_v.shape.size() == 2 && of_f.shape.size() == 2 && of_v.shape[0] == of_f.shape[1] &&
+                of_v.shape[0] <= 0x7fffffff,
+            op, "v (classes, length), f (n, classes)");
+    const std::int64_t classes = of_v.shape[0], length = of_v.shape[1], n = of_f.shape[0];
+    require(t.size() == 1 || t.size() == classes, op, "t of one number or one of each class");
+    const double* steps = host<double>(t, t.size(), op, "t");
+    const auto* along = checked<const float>(p, "float32", {classes, length}, op, "p");
+    const auto* values = checked<const float>(fp, "float32", {n, classes}, op, "fp");
+    auto* to = checked<double>(v, "float64", {classes, length}, op, "v");
+    auto* decision = checked<float>(f, "float32", {n, classes}, op, "f");
+    const int count = static_cast<int>(t.size());
     py::gil_scoped_release release;
     const cuda::Call call(device, stream);
-    cuda::column_sums(call, in, m.shape[0], static_cast<int>(m.shape[1]), out);
+    cuda::svm_move(call, n, static_cast<int>(classes), length, steps, count, along, values, to,
+                   decision);
 }
 
 // out (n, K) = x wide^T, or out (K, d) = g^T x if `columns`; false where no kernel suits, and
@@ -338,22 +385,29 @@ bool narrow_product(bool columns, const py::object& x, const py::object& factor,
     return true;
 }
 
-// Does not wait for the stream.
+// out of float32 or float64. Does not wait for the stream.
 void gather_mapped(const py::object& x, const py::object& rows, const py::object& centre,
                    const py::object& scale, const py::object& out, int device,
                    std::uintptr_t stream) {
     const char* op = "gather_mapped";
     const FeatureMatrix m = features(x, op);
-    const std::int64_t n = memory_of(out).shape.at(0);
+    const Memory of_out = memory_of(out);
+    const std::int64_t n = of_out.shape.at(0);
     const auto* r =
         rows.is_none() ? nullptr : checked<const std::int64_t>(rows, "int64", {n}, op, "rows");
     require(r != nullptr || n <= m.n, op, "more rows than there are");
-    const auto* c = checked<const float>(centre, "float32", {m.d}, op, "centre");
-    const auto* s = checked<const float>(scale, "float32", {m.d}, op, "scale");
-    auto* to = checked<float>(out, "float32", {n, m.d}, op, "out");
+    const auto* c = checked<const double>(centre, "float64", {m.d}, op, "centre");
+    const auto* s = checked<const double>(scale, "float64", {m.d}, op, "scale");
+    const bool wide = of_out.dtype == "float64";
+    auto* to = wide ? nullptr : checked<float>(out, "float32", {n, m.d}, op, "out");
+    auto* wide_to = wide ? checked<double>(out, "float64", {n, m.d}, op, "out") : nullptr;
     py::gil_scoped_release release;
     const cuda::Call call(device, stream);
-    cuda::gather_mapped(call, m, r, n, c, s, to);
+    if (wide) {
+        cuda::gather_mapped(call, m, r, n, c, s, wide_to);
+    } else {
+        cuda::gather_mapped(call, m, r, n, c, s, to);
+    }
 }
 
 // Does not wait for the stream.
@@ -369,35 +423,31 @@ void column_moments(const py::object& x, const py::object& mean, const py::objec
     cuda::column_moments(call, m, first, second);
 }
 
-// system: (x, convert, centre, scale, rows, mask, weight, rho, coupled); precondition: None or
-// (basis, inside, turn, mixed); search: (ratio, most, check_every).
-int svm_direction(int form, int hinge, float cost, const py::object& labels, int classes,
-                  const py::tuple& system, const py::object& precondition, const py::tuple& search,
-                  const py::object& gradient, const py::object& direction, int device,
-                  std::uintptr_t stream) {
-    const char* op = "svm_direction";
+// matrix: all rows; system: (matrix of the rows that are curved, their numbers or None, mask,
+// weight, rho, coupled); precondition: None or (basis, inside, turn, mixed); search: (ratio, most,
+// check_every). Returns the steps taken, and <v, p> and <p, p> of each class for the direction p.
+py::tuple svm_newton(int form, int hinge, float cost, const py::object& labels, int classes,
+                     const py::tuple& matrix, const py::tuple& system,
+                     const py::object& precondition, const py::tuple& search,
+                     const py::object& gradient, const py::object& v, const py::object& direction,
+                     const py::object& values, int device, std::uintptr_t stream) {
+    const char* op = "svm_newton";
     const cuda::SvmRows rows = svm_rows(form, hinge, cost, labels, classes, op);
+    const cuda::SvmMatrix all = svm_matrix(matrix, op);
+    const std::int64_t n = rows.n, length = all.x.d + 1;
+    require(all.x.n == n, op, "features and labels of different numbers of samples");
     cuda::SvmSystem s{};
-    s.x = features(system[0], op);
-    s.convert = system[1].cast<bool>();
-    const std::int64_t d = s.x.d, length = d + 1, n = rows.n;
-    require(s.convert || s.x.n == 0 ||
-                (s.x.dtype == DType::float32 && s.x.row_bytes == d * std::int64_t{4}),
-            op, "rows that are not converted must be float32 and C-contiguous");
-    const auto optional = [&](const py::object& o, const char* name) {
-        return o.is_none() ? nullptr : checked<const double>(o, "float64", {d}, op, name);
-    };
-    s.centre = optional(system[2], "centre");
-    s.scale = optional(system[3], "scale");
-    require(!s.convert || (s.centre != nullptr && s.scale != nullptr), op, "no map to convert by");
-    const py::object given = system[4];
-    s.rows = given.is_none() ? nullptr
-                             : checked<const std::int64_t>(given, "int64", {s.x.n}, op, "rows");
-    require(s.rows != nullptr || s.x.n == n, op, "rows that nothing names");
-    s.mask = checked<const std::uint8_t>(system[5], "uint8", {n, classes}, op, "mask");
-    s.weight = checked<const float>(system[6], "float32", {n}, op, "weight");
-    s.rho = system[7].cast<float>();
-    s.coupled = system[8].cast<bool>();
+    s.matrix = svm_matrix(system[0].cast<py::tuple>(), op);
+    require(s.matrix.x.d == all.x.d, op, "curved rows of another width");
+    const py::object given = system[1];
+    s.rows = given.is_none()
+                 ? nullptr
+                 : checked<const std::int64_t>(given, "int64", {s.matrix.x.n}, op, "rows");
+    require(s.rows != nullptr || s.matrix.x.n == n, op, "rows that nothing names");
+    s.mask = checked<const std::uint8_t>(system[2], "uint8", {n, classes}, op, "mask");
+    s.weight = checked<const float>(system[3], "float32", {n}, op, "weight");
+    s.rho = system[4].cast<float>();
+    s.coupled = system[5].cast<bool>();
     cuda::SvmPreconditioner p{};
     if (!precondition.is_none()) {
         const py::tuple parts = precondition.cast<py::tuple>();
@@ -413,12 +463,22 @@ int svm_direction(int form, int hinge, float cost, const py::object& labels, int
     }
     const cuda::SvmSearch limits{search[0].cast<float>(), search[1].cast<int>(),
                                  search[2].cast<int>()};
-    require(limits.most > 0 && limits.check_every > 0, op, "no steps");
+    require(limits.most >= 0 && limits.check_every > 0, op, "no steps");
     const auto* from = checked<const float>(gradient, "float32", {classes, length}, op, "gradient");
+    const auto* at = checked<const double>(v, "float64", {classes, length}, op, "v");
     auto* to = checked<float>(direction, "float32", {classes, length}, op, "direction");
-    py::gil_scoped_release release;
-    const cuda::Call call(device, stream);
-    return cuda::svm_direction(call, rows, s, p, limits, from, to);
+    auto* along = checked<float>(values, "float32", {n, classes}, op, "values");
+    Dense<double> vp(classes), pp(classes);
+    double* first = vp.mutable_data();
+    double* second = pp.mutable_data();
+    int steps = 0;
+    {
+        py::gil_scoped_release release;
+        const cuda::Call call(device, stream);
+        steps = cuda::svm_direction(call, rows, s, p, limits, from, to);
+        cuda::svm_along(call, all, classes, at, to, along, first, second);
+    }
+    return py::make_tuple(steps, vp, pp);
 }
 
 void translate(std::exception_ptr pointer) {
@@ -459,10 +519,10 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("eigh_batched", &eigh);
     m.def("evolve_logits", &evolved);
     m.def("evolved_score", &score);
-    m.def("svm_advance", &svm_advance);
+    m.def("svm_look", &svm_look);
+    m.def("svm_newton", &svm_newton);
     m.def("svm_slope", &svm_slope);
-    m.def("svm_direction", &svm_direction);
-    m.def("column_sums", &column_sums);
+    m.def("svm_move", &svm_move);
     m.def("narrow_product", &narrow_product);
     m.def("gather_mapped", &gather_mapped);
     m.def("column_moments", &column_moments);

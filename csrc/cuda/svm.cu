@@ -1,164 +1,76 @@
-// Passes over samples and features for the SVM: one kernel each instead of a dozen elementwise
-// ones. A thread takes a sample, whose formulas are in ../svm_rows.h. All sums are float64, in a
-// fixed order.
+// Column sums, mapped rows, moments of columns, and the step along a direction.
 
 #include <algorithm>
-#include <cmath>
 
 #include "load.cuh"
-#include "reduce.cuh"
 #include "svm.h"
+#include "svm_sums.cuh"
 
 namespace lead_fast {
 namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kRowThreads = 128;  // of the kernels with a thread per sample
 
 unsigned grid(std::int64_t blocks) { return static_cast<unsigned>(blocks); }
 
-std::int64_t blocks_for(const Call& call, std::int64_t items, int per_block) {
-    return std::clamp<std::int64_t>((items + per_block - 1) / per_block, 1,
-                                    8 * call.facts().processors);
-}
-
-// sums[k] = sum_b partial[b, k]. Block k.
-__global__ void fold_kernel(const double* __restrict__ partial, std::int64_t blocks, int count,
-                            double* __restrict__ sums) {
-    __shared__ double slots[kThreads / 32];
-    double sum = 0.0;
-    for (std::int64_t b = threadIdx.x; b < blocks; b += kThreads) {
-        sum += partial[b * count + blockIdx.x];
-    }
-    sum = block_sum(sum, slots);
-    if (threadIdx.x == 0) sums[blockIdx.x] = sum;
-}
-
-void fold(const Call& call, const double* partial, std::int64_t blocks, int count, double* sums) {
-    fold_kernel<<<grid(count), kThreads, 0, call.stream()>>>(partial, blocks, count, sums);
-    LEAD_FAST_LAUNCHED(fold_kernel, call.stream());
-}
-
-// partial[block] = three totals. Thread i.
-__global__ void advance_kernel(RowProblem problem, std::int64_t n, int classes,
-                               const std::int32_t* __restrict__ labels, const float* __restrict__ f,
-                               const float* __restrict__ a, float rho, float* __restrict__ next,
-                               float* __restrict__ coefficients, std::uint8_t* __restrict__ mask,
-                               float* __restrict__ weight, std::uint8_t* __restrict__ curved,
-                               double* __restrict__ partial) {
-    __shared__ double slots[3][kRowThreads / 32];
-    double loss = 0.0, linear = 0.0, quadratic = 0.0;
-    const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kRowThreads;
-    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kRowThreads + threadIdx.x; i < n;
-         i += stride) {
-        const std::int64_t at = i * classes;
-        const RowReport found = advance_row(problem, classes, labels[i], f + at, a + at, rho,
-                                            next + at, coefficients + at, mask + at);
-        weight[i] = found.weight;
-        curved[i] = found.curved ? 1 : 0;
-        loss += found.loss;
-        linear += found.linear;
-        quadratic += found.quadratic;
-    }
-    loss = block_sum(loss, slots[0]);
-    linear = block_sum(linear, slots[1]);
-    quadratic = block_sum(quadratic, slots[2]);
-    if (threadIdx.x == 0) {
-        partial[3 * blockIdx.x] = loss;
-        partial[3 * blockIdx.x + 1] = linear;
-        partial[3 * blockIdx.x + 2] = quadratic;
-    }
-}
-
-// partial[block] = the slopes of its samples, of ww or cs. Thread i.
-__global__ void slope_kernel(RowProblem problem, std::int64_t n, int classes,
-                             const std::int32_t* __restrict__ labels, const float* __restrict__ f,
-                             const float* __restrict__ a, const float* __restrict__ df,
-                             const float* __restrict__ t, float rho, double* __restrict__ partial) {
-    __shared__ double slots[kRowThreads / 32];
-    double sum = 0.0;
-    const float step = *t;
-    const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kRowThreads;
-    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kRowThreads + threadIdx.x; i < n;
-         i += stride) {
-        const std::int64_t at = i * classes;
-        sum += slope_row(problem, classes, labels[i], f + at, a + at, df + at, step, rho);
-    }
-    sum = block_sum(sum, slots);
-    if (threadIdx.x == 0) partial[blockIdx.x] = sum;
-}
-
-// partial[block, k] = sum of cell(i, k) over the samples i of a block. With up to kThreads classes
-// a thread keeps its class and the block takes kThreads / classes samples at once.
-template <class Cell>
-__global__ void columns_kernel(std::int64_t n, int classes, Cell cell,
-                               double* __restrict__ partial) {
-    __shared__ double slots[kThreads];
-    double* const out = partial + static_cast<std::int64_t>(blockIdx.x) * classes;
-    const int thread = threadIdx.x;
-    if (classes > kThreads) {
-        for (int k = thread; k < classes; k += kThreads) {
-            double sum = 0.0;
-            for (std::int64_t i = blockIdx.x; i < n; i += gridDim.x) sum += cell(i, k);
-            out[k] = sum;
-        }
-        return;
-    }
-    const int at_once = kThreads / classes, k = thread % classes, place = thread / classes;
-    double sum = 0.0;
-    if (place < at_once) {
-        for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * at_once + place; i < n;
-             i += static_cast<std::int64_t>(gridDim.x) * at_once) {
-            sum += cell(i, k);
-        }
-    }
-    slots[thread] = sum;
-    __syncthreads();
-    if (thread < classes) {
-        for (int other = 1; other < at_once; ++other) sum += slots[other * classes + thread];
-        out[thread] = sum;
-    }
-}
-
 struct Number {
     const float* g;
-    int classes;
-    __device__ double operator()(std::int64_t i, int k) const { return g[i * classes + k]; }
+    std::int64_t stride;
+    __device__ double operator()(std::int64_t i, int k) const { return g[i * stride + k]; }
 };
 
-struct Slope {
-    RowProblem problem;
-    int classes;
-    const std::int32_t* labels;
-    const float *f, *a, *df, *t;
-    float rho;
-    __device__ double operator()(std::int64_t i, int k) const {
-        const std::int64_t at = i * classes + k;
-        return slope_cell(problem, labels[i] == k, f[at], a[at], df[at], t[k], rho);
-    }
-};
-
-template <class Cell>
-void sum_columns(const Call& call, std::int64_t n, int classes, const Cell& cell, double* sums) {
-    const std::int64_t blocks = blocks_for(call, n, std::max(1, 4 * kThreads / classes));
-    const Buffer<double> partial(call, blocks * classes);
-    columns_kernel<<<grid(blocks), kThreads, 0, call.stream()>>>(n, classes, cell, partial.data());
-    LEAD_FAST_LAUNCHED(columns_kernel, call.stream());
-    fold(call, partial.data(), blocks, classes, sums);
+// to[i] += t[class] from[i], of a class's `length` cells, or of cells that the classes take in
+// turn.
+template <class To>
+__global__ void move_kernel(std::int64_t cells, int classes, std::int64_t length, bool in_turn,
+                            const double* __restrict__ t, int steps, const float* __restrict__ from,
+                            To* __restrict__ to) {
+    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (i >= cells) return;
+    const To step = static_cast<To>(t[steps == 1 ? 0 : in_turn ? i % classes : i / length]);
+    to[i] += step * static_cast<To>(from[i]);
 }
 
-// Block i.
-template <class T>
-__global__ void gather_mapped_kernel(const void* x, std::int64_t row_bytes, std::int64_t d,
-                                     const std::int64_t* __restrict__ rows,
-                                     const float* __restrict__ centre,
-                                     const float* __restrict__ scale, float* __restrict__ out) {
-    const std::int64_t i = blockIdx.x;
-    const T* const from = row_of<T>(x, row_bytes, rows == nullptr ? i : rows[i]);
-    for (std::int64_t j = threadIdx.x; j < d; j += kThreads) {
-        out[i * d + j] = (to_float(from[j]) - centre[j]) * scale[j];
+template <class Out, class T>
+__device__ Out number(T x) {
+    if constexpr (sizeof(Out) == 8) {
+        return to_double(x);
+    } else {
+        return to_float(x);
     }
+}
+
+// A thread takes column j of the rows of a chunk (blockIdx.y).
+template <class T, class Out>
+__global__ void __launch_bounds__(kThreads)
+    gather_mapped_kernel(const void* x, std::int64_t row_bytes, std::int64_t n, std::int64_t d,
+                         std::int64_t chunk, const std::int64_t* __restrict__ rows,
+                         const double* __restrict__ centre, const double* __restrict__ scale,
+                         Out* __restrict__ out) {
+    const std::int64_t j = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (j >= d) return;
+    const Out from = static_cast<Out>(centre[j]), by = static_cast<Out>(scale[j]);
+    const std::int64_t first = blockIdx.y * chunk, last = first + chunk < n ? first + chunk : n;
+#pragma unroll 8
+    for (std::int64_t i = first; i < last; ++i) {
+        const T* const row = row_of<T>(x, row_bytes, rows == nullptr ? i : rows[i]);
+        out[i * d + j] = (number<Out>(row[j]) - from) * by;
+    }
+}
+
+template <class Out>
+void gather(const Call& call, const FeatureMatrix& x, const std::int64_t* rows, std::int64_t n,
+            const double* centre, const double* scale, Out* out) {
+    if (n == 0) return;
+    // No more chunks than blockIdx.y counts.
+    const std::int64_t chunk = std::max<std::int64_t>(16, (n + 65534) / 65535);
+    const dim3 blocks(grid((x.d + kThreads - 1) / kThreads), grid((n + chunk - 1) / chunk));
+    with_type(x.dtype, [&](auto type) {
+        gather_mapped_kernel<decltype(type), Out><<<blocks, kThreads, 0, call.stream()>>>(
+            x.data, x.row_bytes, n, x.d, chunk, rows, centre, scale, out);
+    });
+    LEAD_FAST_LAUNCHED(gather_mapped_kernel, call.stream());
 }
 
 // Of the rows of a chunk (blockIdx.y) the mean and the sum of squares about it, in `partial`
@@ -204,57 +116,34 @@ __global__ void join_moments_kernel(const double* __restrict__ partial, std::int
 
 }  // namespace
 
-SvmTotals svm_advance(const Call& call, const SvmRows& rows, const float* f, const float* a,
-                      float rho, float* next, float* coefficients, std::uint8_t* mask,
-                      float* weight, std::uint8_t* curved) {
-    const std::int64_t blocks = blocks_for(call, rows.n, kRowThreads);
-    const Buffer<double> partial(call, 3 * blocks), totals(call, 3);
-    advance_kernel<<<grid(blocks), kRowThreads, 0, call.stream()>>>(
-        rows.problem, rows.n, rows.classes, rows.labels, f, a, rho, next, coefficients, mask,
-        weight, curved, partial.data());
-    LEAD_FAST_LAUNCHED(advance_kernel, call.stream());
-    fold(call, partial.data(), blocks, 3, totals.data());
-    double found[3];
-    totals.download(found, 3);
-    call.synchronize();
-    return {found[0], found[1], found[2]};
+void column_sums(const Call& call, const float* g, std::int64_t n, int classes, std::int64_t stride,
+                 bool add, double* sums) {
+    sum_columns(call, n, classes, Number{g, stride}, add, sums);
 }
 
-void svm_slope(const Call& call, const SvmRows& rows, const float* f, const float* a,
-               const float* df, const float* t, float rho, double* slopes) {
-    const bool separate = rows.problem.form == SvmForm::one_vs_rest;
-    const int count = separate ? rows.classes : 1;
-    const Buffer<float> steps(call, count);
-    const Buffer<double> sums(call, count);
-    steps.upload(t, count);
-    if (separate) {
-        const Slope cell{rows.problem, rows.classes, rows.labels, f, a, df, steps.data(), rho};
-        sum_columns(call, rows.n, rows.classes, cell, sums.data());
-    } else {
-        const std::int64_t blocks = blocks_for(call, rows.n, kRowThreads);
-        const Buffer<double> partial(call, blocks);
-        slope_kernel<<<grid(blocks), kRowThreads, 0, call.stream()>>>(
-            rows.problem, rows.n, rows.classes, rows.labels, f, a, df, steps.data(), rho,
-            partial.data());
-        LEAD_FAST_LAUNCHED(slope_kernel, call.stream());
-        fold(call, partial.data(), blocks, 1, sums.data());
-    }
-    sums.download(slopes, count);
-    call.synchronize();
-}
-
-void column_sums(const Call& call, const float* g, std::int64_t n, int classes, double* sums) {
-    sum_columns(call, n, classes, Number{g, classes}, sums);
+void svm_move(const Call& call, std::int64_t n, int classes, std::int64_t length, const double* t,
+              int steps, const float* p, const float* fp, double* v, float* f) {
+    const Buffer<double> step(call, steps);
+    step.upload(t, steps);
+    const std::int64_t of_v = classes * length, of_f = n * classes;
+    const auto blocks = [](std::int64_t cells) { return grid((cells + kThreads - 1) / kThreads); };
+    move_kernel<double><<<blocks(of_v), kThreads, 0, call.stream()>>>(of_v, classes, length, false,
+                                                                      step.data(), steps, p, v);
+    LEAD_FAST_LAUNCHED(move_kernel, call.stream());
+    if (of_f == 0) return;
+    move_kernel<float><<<blocks(of_f), kThreads, 0, call.stream()>>>(of_f, classes, length, true,
+                                                                     step.data(), steps, fp, f);
+    LEAD_FAST_LAUNCHED(move_kernel, call.stream());
 }
 
 void gather_mapped(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
-                   std::int64_t n, const float* centre, const float* scale, float* out) {
-    if (n == 0) return;
-    with_type(x.dtype, [&](auto type) {
-        gather_mapped_kernel<decltype(type)><<<grid(n), kThreads, 0, call.stream()>>>(
-            x.data, x.row_bytes, x.d, rows, centre, scale, out);
-    });
-    LEAD_FAST_LAUNCHED(gather_mapped_kernel, call.stream());
+                   std::int64_t n, const double* centre, const double* scale, float* out) {
+    gather(call, x, rows, n, centre, scale, out);
+}
+
+void gather_mapped(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
+                   std::int64_t n, const double* centre, const double* scale, double* out) {
+    gather(call, x, rows, n, centre, scale, out);
 }
 
 void column_moments(const Call& call, const FeatureMatrix& x, double* mean, double* variance) {

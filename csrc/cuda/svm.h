@@ -22,21 +22,52 @@ struct SvmTotals {
     double loss, linear, quadratic;
 };
 
-// Moves all multipliers; outputs as advance_row, curved (n).
-SvmTotals svm_advance(const Call& call, const SvmRows& rows, const float* f, const float* a,
-                      float rho, float* next, float* coefficients, std::uint8_t* mask,
-                      float* weight, std::uint8_t* curved);
+// The rows that products are taken with, mapped by centre and scale: with `convert` by blocks, in
+// float32; else x is float32 and the map is applied to the small factor. Null centre and scale: x
+// is mapped already.
+struct SvmMatrix {
+    FeatureMatrix x;
+    bool convert;
+    const double* centre;  // (d) or null
+    const double* scale;   // (d) or null
+};
+
+struct SvmLook {
+    SvmTotals totals;
+    double size, dual_size, inner;  // half the squared lengths of v, of g^T Z, of their difference
+    std::int64_t curved;            // samples with curvature
+};
+
+// Moves all multipliers, next and mask as advance_row has them, and finds what decides on the next
+// step: the gradient v - g^T Z (classes, d + 1), v (classes, d + 1); the samples that have
+// curvature, rows (n). On the host, where they are not null: pairs (groups, classes), the samples
+// of each class (or of all, if groups is 1) for which a class is free; and of cs fans (classes,
+// classes), the sum of weight u u^T with u = -1 at the free classes, and their number at the
+// label.
+SvmLook svm_look(const Call& call, const SvmRows& rows, const SvmMatrix& matrix, const float* f,
+                 const float* a, float rho, const double* v, float* next, std::uint8_t* mask,
+                 float* weight, std::int64_t* curved, float* gradient, int groups,
+                 std::int64_t* pairs, double* fans);
 
 // Slopes along df at the steps t: one number, t (1); for ovr one of each class, t (classes).
 void svm_slope(const Call& call, const SvmRows& rows, const float* f, const float* a,
                const float* df, const float* t, float rho, double* slopes);
 
-// sums[k] = sum_i g[i, k] in float64; g (n, classes). sums are on the device.
-void column_sums(const Call& call, const float* g, std::int64_t n, int classes, double* sums);
+// sums[k] = sum_i g[i, k] in float64 (plus what is there, if `add`); g (n, stride), of which the
+// first `classes` columns. sums are on the device.
+void column_sums(const Call& call, const float* g, std::int64_t n, int classes, std::int64_t stride,
+                 bool add, double* sums);
 
-// out (n, d) = (x[rows[i]] - centre) * scale; rows may be null.
+// v (classes, length) += t p and f (n, classes) += t fp; t on the host, one number or one of each
+// class.
+void svm_move(const Call& call, std::int64_t n, int classes, std::int64_t length, const double* t,
+              int steps, const float* p, const float* fp, double* v, float* f);
+
+// out (n, d) = (x[rows[i]] - centre) * scale, in the arithmetic of out; rows may be null.
 void gather_mapped(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
-                   std::int64_t n, const float* centre, const float* scale, float* out);
+                   std::int64_t n, const double* centre, const double* scale, float* out);
+void gather_mapped(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
+                   std::int64_t n, const double* centre, const double* scale, double* out);
 
 // Mean and biased variance of the columns, (d) each on the device, NaN where one is not finite.
 void column_moments(const Call& call, const FeatureMatrix& x, double* mean, double* variance);
@@ -51,15 +82,10 @@ struct SvmPreconditioner {
     const float* mixed;   // (classes, classes)
 };
 
-// The system that a Newton step solves. Rows of x are mapped by centre and scale; with `convert`
-// they are so by blocks, in float32, else x is float32 and the map is applied to what is
-// multiplied; null centre and scale: rows are mapped already.
+// The curvature of a Newton step's system, of the rows of a matrix.
 struct SvmSystem {
-    FeatureMatrix x;
-    bool convert;
-    const double* centre;      // (d) or null
-    const double* scale;       // (d) or null
-    const std::int64_t* rows;  // (x.n) which of all samples they are, or null for all
+    SvmMatrix matrix;
+    const std::int64_t* rows;  // (matrix.x.n) which of all samples they are, or null for all
     const std::uint8_t* mask;  // of all samples
     const float* weight;       // of all samples
     float rho;
@@ -68,14 +94,20 @@ struct SvmSystem {
 
 struct SvmSearch {
     float ratio;  // of the residual at the start
-    int most;     // steps
+    int most;     // steps; 0 if nothing is curved
     int check_every;
 };
 
-// direction (classes, d + 1) = about -(I - d/dv g^T Z)^-1 gradient; returns the steps taken.
+// direction (classes, d + 1) = about -(I - d/dv g^T Z)^-1 gradient. Its products are in TF32, which
+// changes how well the direction is chosen and nothing of what is certified.
 int svm_direction(const Call& call, const SvmRows& rows, const SvmSystem& system,
                   const SvmPreconditioner& precondition, const SvmSearch& search,
                   const float* gradient, float* direction);
+
+// values (n, classes) = Z p^T for p (classes, d + 1), and on the host <v, p> and <p, p> of each
+// class.
+void svm_along(const Call& call, const SvmMatrix& matrix, int classes, const double* v,
+               const float* p, float* values, double* vp, double* pp);
 
 }  // namespace cuda
 }  // namespace lead_fast

@@ -1,47 +1,31 @@
 // Newton's direction of the SVM by preconditioned conjugate gradients, for all classes at once, as
 // lead_fast/svm_arrays/newton.py has it. A step is two products with the rows, three with the
-// preconditioner, and six kernels; the step lengths stay on the device, and the host looks at the
+// preconditioner, and seven kernels; the step lengths stay on the device, and the host looks at the
 // residual only now and then.
 
 #include <algorithm>
 #include <vector>
 
-#include "load.cuh"
-#include "reduce.cuh"
-#include "svm.h"
-#include "svm_narrow.h"
+#include "svm_products.h"
+#include "svm_rows.h"
+#include "svm_vectors.cuh"
 
 namespace lead_fast {
 namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int kRowThreads = 128;
-constexpr std::int64_t kBlockBytes = std::int64_t{64} << 20;  // of converted rows at a time
 
 unsigned grid(std::int64_t blocks) { return static_cast<unsigned>(blocks); }
 
-// The sums that step lengths are made of: per class, or over all classes where these are coupled.
-__device__ double sum_for(const double* __restrict__ per_class, int classes, int k, bool coupled) {
-    if (!coupled) return per_class[k];
-    double sum = 0.0;
-    for (int c = 0; c < classes; ++c) sum += per_class[c];
-    return sum;
-}
-
-__device__ float quotient(double a, double b) { return b > 0.0 ? static_cast<float>(a / b) : 0.0f; }
-
-// In all kernels below a block is a class and its threads go along a vector of length d + 1, whose
-// last number belongs to the bias.
-
 // r = -gradient, p = 0, rr = |r|^2.
-__global__ void start_kernel(std::int64_t length, const float* __restrict__ gradient,
-                             float* __restrict__ r, float* __restrict__ p,
-                             double* __restrict__ rr) {
-    __shared__ double slots[kThreads / 32];
+__global__ void __launch_bounds__(kVectorThreads)
+    start_kernel(std::int64_t length, const float* __restrict__ gradient, float* __restrict__ r,
+                 float* __restrict__ p, double* __restrict__ rr) {
+    __shared__ double slots[kVectorThreads / 32];
     const std::int64_t base = blockIdx.x * length;
     double sum = 0.0;
-    for (std::int64_t j = threadIdx.x; j < length; j += kThreads) {
+    for (std::int64_t j = threadIdx.x; j < length; j += kVectorThreads) {
         const float value = -gradient[base + j];
         r[base + j] = value;
         p[base + j] = 0.0f;
@@ -52,85 +36,32 @@ __global__ void start_kernel(std::int64_t length, const float* __restrict__ grad
 }
 
 // rs = <r, s>.
-__global__ void dot_kernel(std::int64_t length, const float* __restrict__ r,
-                           const float* __restrict__ s, double* __restrict__ rs) {
-    __shared__ double slots[kThreads / 32];
+__global__ void __launch_bounds__(kVectorThreads)
+    dot_kernel(std::int64_t length, const float* __restrict__ r, const float* __restrict__ s,
+               double* __restrict__ rs) {
+    __shared__ double slots[kVectorThreads / 32];
     const std::int64_t base = blockIdx.x * length;
     double sum = 0.0;
-    for (std::int64_t j = threadIdx.x; j < length; j += kThreads) {
+    for (std::int64_t j = threadIdx.x; j < length; j += kVectorThreads) {
         sum += static_cast<double>(r[base + j]) * s[base + j];
     }
     sum = block_sum(sum, slots);
     if (threadIdx.x == 0) rs[blockIdx.x] = sum;
 }
 
-// d = s + (rs / before) d, or s where before is null; wide = d scale, and shift the number that
-// makes wide x + shift the decision value of a row: d's bias - <wide, centre>.
-__global__ void aim_kernel(std::int64_t length, int classes, bool coupled,
-                           const float* __restrict__ s, const double* __restrict__ rs,
-                           const double* __restrict__ before, const double* __restrict__ centre,
-                           const double* __restrict__ scale, float* __restrict__ d,
-                           float* __restrict__ wide, float* __restrict__ shift) {
-    __shared__ double slots[kThreads / 32];
-    const std::int64_t base = blockIdx.x * length, width = length - 1;
-    const int k = static_cast<int>(blockIdx.x);
-    float beta = 0.0f;
-    if (before != nullptr) {
-        beta = quotient(sum_for(rs, classes, k, coupled), sum_for(before, classes, k, coupled));
-    }
-    double centred = 0.0;
-    for (std::int64_t j = threadIdx.x; j < length; j += kThreads) {
-        float value = s[base + j];
-        if (before != nullptr) value += beta * d[base + j];
-        d[base + j] = value;
-        if (j < width) {
-            const double mapped = scale == nullptr ? value : value * scale[j];
-            wide[k * width + j] = static_cast<float>(mapped);
-            if (centre != nullptr) centred += mapped * centre[j];
-        }
-    }
-    centred = block_sum(centred, slots);
-    __syncthreads();  // d's last number was written by another thread
-    if (threadIdx.x == 0) {
-        shift[k] = static_cast<float>(static_cast<double>(d[base + width]) - centred);
-    }
-}
-
-// values = curvature of values + shift, in place. Thread i of the rows from `first` on.
-__global__ void curve_kernel(RowProblem problem, std::int64_t first, std::int64_t n, int classes,
-                             const std::int32_t* __restrict__ labels,
-                             const std::int64_t* __restrict__ rows, const float* __restrict__ shift,
-                             const std::uint8_t* __restrict__ mask,
-                             const float* __restrict__ weight, float rho, float* values) {
-    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kRowThreads + threadIdx.x;
-    if (i >= n) return;
-    const std::int64_t row = rows == nullptr ? first + i : rows[first + i];
-    float* const own = values + i * classes;
-    curve_row(problem, classes, labels[row], own, shift, mask + row * classes, weight[row], rho,
-              own);
-}
-
-__global__ void fill_kernel(std::int64_t n, float value, float* __restrict__ out) {
-    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-    if (i < n) out[i] = value;
-}
-
-// hd = d - [(product - total centre) scale, total] and dhd = <d, hd>.
-__global__ void apply_kernel(std::int64_t length, const float* __restrict__ d,
-                             const float* __restrict__ product, const float* __restrict__ total,
-                             const double* __restrict__ centre, const double* __restrict__ scale,
-                             float* __restrict__ hd, double* __restrict__ dhd) {
-    __shared__ double slots[kThreads / 32];
+// hd = d - g^T Z and dhd = <d, hd>.
+__global__ void __launch_bounds__(kVectorThreads)
+    apply_kernel(std::int64_t length, const float* __restrict__ d,
+                 const float* __restrict__ product, const double* __restrict__ total,
+                 const double* __restrict__ centre, const double* __restrict__ scale,
+                 float* __restrict__ hd, double* __restrict__ dhd) {
+    __shared__ double slots[kVectorThreads / 32];
     const std::int64_t k = blockIdx.x, base = k * length, width = length - 1;
     const double bias = total[k];
     double sum = 0.0;
-    for (std::int64_t j = threadIdx.x; j < length; j += kThreads) {
-        double moved = bias;
-        if (j < width) {
-            moved = product[k * width + j];
-            if (centre != nullptr) moved -= bias * centre[j];
-            if (scale != nullptr) moved *= scale[j];
-        }
+    for (std::int64_t j = threadIdx.x; j < length; j += kVectorThreads) {
+        const double moved =
+            j < width ? mapped_part(product[k * width + j], bias, centre, scale, j) : bias;
         const float value = d[base + j] - static_cast<float>(moved);
         hd[base + j] = value;
         sum += static_cast<double>(d[base + j]) * value;
@@ -140,24 +71,23 @@ __global__ void apply_kernel(std::int64_t length, const float* __restrict__ d,
 }
 
 // p += alpha d, r -= alpha hd with alpha = rs / dhd, and rr = |r|^2.
-__global__ void step_kernel(std::int64_t length, int classes, bool coupled,
-                            const double* __restrict__ rs, const double* __restrict__ dhd,
-                            const float* __restrict__ d, const float* __restrict__ hd,
-                            float* __restrict__ p, float* __restrict__ r, double* __restrict__ rr) {
-    __shared__ double slots[kThreads / 32];
+__global__ void __launch_bounds__(kVectorThreads)
+    step_kernel(std::int64_t length, int classes, bool coupled, const double* __restrict__ rs,
+                const double* __restrict__ dhd, const float* __restrict__ d,
+                const float* __restrict__ hd, float* __restrict__ p, float* __restrict__ r,
+                double* __restrict__ rr) {
+    __shared__ double slots[kVectorThreads / 32];
     const std::int64_t base = blockIdx.x * length;
-    const int k = static_cast<int>(blockIdx.x);
-    const float alpha =
-        quotient(sum_for(rs, classes, k, coupled), sum_for(dhd, classes, k, coupled));
+    const float alpha = quotient(sum_for(rs, classes, coupled), sum_for(dhd, classes, coupled));
     double sum = 0.0;
-    for (std::int64_t j = threadIdx.x; j < length; j += kThreads) {
+    for (std::int64_t j = threadIdx.x; j < length; j += kVectorThreads) {
         p[base + j] += alpha * d[base + j];
         const float left = r[base + j] - alpha * hd[base + j];
         r[base + j] = left;
         sum += static_cast<double>(left) * left;
     }
     sum = block_sum(sum, slots);
-    if (threadIdx.x == 0) rr[k] = sum;
+    if (threadIdx.x == 0) rr[blockIdx.x] = sum;
 }
 
 // out[:, c] = turn (inside[:, c] * (turn^T in[:, c])), or inside * in without turn. Block c;
@@ -190,21 +120,31 @@ __global__ void inside_kernel(int classes, int rank, const float* __restrict__ i
     }
 }
 
-// Row-major c (m, n) = a (m, k) b (k, n) + beta c; a is read transposed, from (k, m), or b, from
-// (n, k). float32 throughout.
-void product(const Blas& blas, const float* a, bool transpose_a, const float* b, bool transpose_b,
-             std::int64_t m, std::int64_t n, std::int64_t k, float beta, float* c) {
-    if (m == 0 || n == 0 || (k == 0 && beta == 1.0f)) return;
-    if (std::max({m, n, k}) > 0x7fffffff) {
-        throw Error("svm: a matrix product has a side past 2^31", false);
+// sums[0] = <v, p>, sums[1] = <p, p> of each class, (2, classes).
+__global__ void __launch_bounds__(kVectorThreads)
+    along_kernel(std::int64_t length, const double* __restrict__ v, const float* __restrict__ p,
+                 double* __restrict__ sums) {
+    __shared__ double slots[2][kVectorThreads / 32];
+    const std::int64_t base = blockIdx.x * length;
+    double vp = 0.0, pp = 0.0;
+    for (std::int64_t j = threadIdx.x; j < length; j += kVectorThreads) {
+        const double value = p[base + j];
+        vp += v[base + j] * value;
+        pp += value * value;
     }
-    const float one = 1.0f;
-    LEAD_FAST_CHECK(cublasGemmEx(blas.get(), transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-                                 transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, static_cast<int>(n),
-                                 static_cast<int>(m), static_cast<int>(k), &one, b, CUDA_R_32F,
-                                 static_cast<int>(transpose_b ? k : n), a, CUDA_R_32F,
-                                 static_cast<int>(transpose_a ? m : k), &beta, c, CUDA_R_32F,
-                                 static_cast<int>(n), CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+    vp = block_sum(vp, slots[0]);
+    pp = block_sum(pp, slots[1]);
+    if (threadIdx.x == 0) {
+        sums[blockIdx.x] = vp;
+        sums[gridDim.x + blockIdx.x] = pp;
+    }
+}
+
+// values[i] += shift[i % classes].
+__global__ void shift_kernel(std::int64_t cells, int classes, const float* __restrict__ shift,
+                             float* __restrict__ values) {
+    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (i < cells) values[i] += shift[i % classes];
 }
 
 class Newton {
@@ -215,27 +155,15 @@ class Newton {
           rows_(rows),
           system_(system),
           precondition_(precondition),
-          blas_(call),
+          products_(call, system.matrix, rows.classes, true),
           classes_(rows.classes),
-          length_(system.x.d + 1),
-          narrow_(!system.convert && narrow_suits(system.x, rows.classes)),
-          block_(system.convert ? std::min(system.x.n, std::max<std::int64_t>(
-                                                           64, kBlockBytes / (4 * system.x.d)))
-                                : system.x.n),
-          converted_(call, system.convert ? block_ * system.x.d : 0),
-          values_(call, block_ * classes_),
-          ones_(call, block_),
-          wide_(call, classes_ * system.x.d),
+          length_(system.matrix.x.d + 1),
+          values_(call, products_.block() * products_.stride()),
+          wide_(call, classes_ * system.matrix.x.d),
           shift_(call, classes_),
-          product_(call, classes_ * system.x.d),
-          total_(call, classes_),
+          product_(call, classes_ * system.matrix.x.d),
           seen_(call, 2 * classes_ * std::max(1, precondition.rank)),
-          map_(call, system.convert ? 2 * system.x.d : 0) {
-        fill_kernel<<<grid((block_ + kThreads - 1) / kThreads), kThreads, 0, call.stream()>>>(
-            block_, 1.0f, ones_.data());
-        LEAD_FAST_LAUNCHED(fill_kernel, call.stream());
-        if (system.convert) narrow_map();
-    }
+          total_(call, classes_) {}
 
     // s = M^-1 r.
     void precondition(const float* r, float* s) const {
@@ -246,50 +174,39 @@ class Newton {
                                 cudaMemcpyDeviceToDevice, call_.stream()));
             return;
         }
+        const Blas& blas = products_.blas();
         float* const in = seen_.data();
         float* const out = in + classes_ * rank;
-        product(blas_, r, false, precondition_.basis, false, classes_, rank, length_, 0.0f, in);
+        multiply(blas,
+                 {r, length_, false, precondition_.basis, rank, false, classes_, rank, length_,
+                  0.0f, in, rank},
+                 false);
         inside_kernel<<<grid(rank), 128, 2 * sizeof(float) * static_cast<std::size_t>(classes_),
                         call_.stream()>>>(static_cast<int>(classes_), static_cast<int>(rank),
                                           precondition_.inside, precondition_.turn, in, out);
         LEAD_FAST_LAUNCHED(inside_kernel, call_.stream());
-        product(blas_, out, false, precondition_.basis, true, classes_, length_, rank, 0.0f, s);
-        product(blas_, precondition_.mixed, false, r, false, classes_, length_, classes_, 1.0f, s);
+        multiply(blas,
+                 {out, rank, false, precondition_.basis, rank, true, classes_, length_, rank, 0.0f,
+                  s, length_},
+                 false);
+        multiply(blas,
+                 {precondition_.mixed, classes_, false, r, length_, false, classes_, length_,
+                  classes_, 1.0f, s, length_},
+                 false);
     }
 
     // product_ = g^T X and total_ = g^T 1 for g = curvature of (X wide^T + shift).
     void curve() const {
-        const FeatureMatrix& x = system_.x;
-        const cudaStream_t stream = call_.stream();
-        for (std::int64_t first = 0; first < x.n; first += block_) {
-            const std::int64_t count = std::min(block_, x.n - first);
-            const float beta = first == 0 ? 0.0f : 1.0f;
-            const float* data = static_cast<const float*>(x.data);
-            if (system_.convert) {
-                FeatureMatrix part = x;
-                part.data = x.row(first);
-                gather_mapped(call_, part, nullptr, count, map_.data(), map_.data() + x.d,
-                              converted_.data());
-                data = converted_.data();
-            }
-            if (narrow_) {
-                narrow_rows(call_, x, wide_.data(), rows_.classes, values_.data());
-            } else {
-                product(blas_, data, false, wide_.data(), true, count, classes_, x.d, 0.0f,
-                        values_.data());
-            }
-            curve_kernel<<<grid((count + kRowThreads - 1) / kRowThreads), kRowThreads, 0, stream>>>(
-                rows_.problem, first, count, static_cast<int>(classes_), rows_.labels, system_.rows,
-                shift_.data(), system_.mask, system_.weight, system_.rho, values_.data());
-            LEAD_FAST_LAUNCHED(curve_kernel, stream);
-            if (narrow_) {
-                narrow_columns(call_, x, values_.data(), rows_.classes, product_.data());
-            } else {
-                product(blas_, values_.data(), true, data, false, classes_, x.d, count, beta,
-                        product_.data());
-            }
-            product(blas_, ones_.data(), false, values_.data(), false, 1, classes_, count, beta,
-                    total_.data());
+        const std::int64_t n = system_.matrix.x.n;
+        for (std::int64_t first = 0; first < n; first += products_.block()) {
+            const std::int64_t count = std::min(products_.block(), n - first);
+            const float* const data = products_.rows(first, count);
+            products_.forward(data, count, wide_.data(), values_.data());
+            curve_rows(call_, rows_, first, count, products_.stride(), system_.rows, shift_.data(),
+                       system_.mask, system_.weight, system_.rho, values_.data());
+            products_.backward(data, count, values_.data(), first > 0, product_.data());
+            column_sums(call_, values_.data(), count, rows_.classes, products_.stride(), first > 0,
+                        total_.data());
         }
     }
 
@@ -298,79 +215,71 @@ class Newton {
         const std::int64_t cells = classes_ * length_;
         const int classes = static_cast<int>(classes_);
         const bool coupled = system_.coupled;
-        const double* const centre = system_.convert ? nullptr : system_.centre;
-        const double* const scale = system_.convert ? nullptr : system_.scale;
         const Buffer<float> r(call_, cells), s(call_, cells), d(call_, cells), hd(call_, cells);
-        const Buffer<double> rr(call_, classes_), dhd(call_, classes_), dots(call_, 2 * classes_);
+        // |r|^2 at the start and now, read together, so that the start need not be waited for.
+        const Buffer<double> rr(call_, 2 * classes_), dhd(call_, classes_);
+        const Buffer<double> dots(call_, 2 * classes_);
         double* rs = dots.data();
         double* before = rs + classes_;
-        start_kernel<<<grid(classes_), kThreads, 0, stream>>>(length_, gradient, r.data(), p,
-                                                              rr.data());
+        start_kernel<<<grid(classes_), kVectorThreads, 0, stream>>>(length_, gradient, r.data(), p,
+                                                                    rr.data());
         LEAD_FAST_LAUNCHED(start_kernel, stream);
+        if (search.most == 0) {
+            LEAD_FAST_CHECK(cudaMemcpyAsync(p, r.data(),
+                                            static_cast<std::size_t>(cells) * sizeof(float),
+                                            cudaMemcpyDeviceToDevice, stream));
+            return 0;
+        }
         precondition(r.data(), s.data());
-        dot_kernel<<<grid(classes_), kThreads, 0, stream>>>(length_, r.data(), s.data(), rs);
+        dot_kernel<<<grid(classes_), kVectorThreads, 0, stream>>>(length_, r.data(), s.data(), rs);
         LEAD_FAST_LAUNCHED(dot_kernel, stream);
-        const double goal = static_cast<double>(search.ratio) * search.ratio * residual(rr);
+        const double share = static_cast<double>(search.ratio) * search.ratio;
         for (int step = 1;; ++step) {
-            aim_kernel<<<grid(classes_), kThreads, 0, stream>>>(
-                length_, classes, coupled, s.data(), rs, step == 1 ? nullptr : before, centre,
-                scale, d.data(), wide_.data(), shift_.data());
-            LEAD_FAST_LAUNCHED(aim_kernel, stream);
+            svm_aim(call_, length_,
+                    {classes, coupled, s.data(), rs, step == 1 ? nullptr : before,
+                     products_.centre(), products_.scale(), d.data(), wide_.data(), shift_.data()});
             curve();
-            apply_kernel<<<grid(classes_), kThreads, 0, stream>>>(
-                length_, d.data(), product_.data(), total_.data(), centre, scale, hd.data(),
-                dhd.data());
+            apply_kernel<<<grid(classes_), kVectorThreads, 0, stream>>>(
+                length_, d.data(), product_.data(), total_.data(), products_.centre(),
+                products_.scale(), hd.data(), dhd.data());
             LEAD_FAST_LAUNCHED(apply_kernel, stream);
-            step_kernel<<<grid(classes_), kThreads, 0, stream>>>(length_, classes, coupled, rs,
-                                                                 dhd.data(), d.data(), hd.data(), p,
-                                                                 r.data(), rr.data());
+            step_kernel<<<grid(classes_), kVectorThreads, 0, stream>>>(
+                length_, classes, coupled, rs, dhd.data(), d.data(), hd.data(), p, r.data(),
+                rr.data() + classes_);
             LEAD_FAST_LAUNCHED(step_kernel, stream);
-            // Also where the residual is not a number any more.
-            if (step >= search.most || (step % search.check_every == 0 && !(residual(rr) > goal))) {
-                call_.synchronize();
+            if (step >= search.most || (step % search.check_every == 0 && solved(rr, share))) {
                 return step;
             }
             precondition(r.data(), s.data());
             std::swap(rs, before);
-            dot_kernel<<<grid(classes_), kThreads, 0, stream>>>(length_, r.data(), s.data(), rs);
+            dot_kernel<<<grid(classes_), kVectorThreads, 0, stream>>>(length_, r.data(), s.data(),
+                                                                      rs);
             LEAD_FAST_LAUNCHED(dot_kernel, stream);
         }
     }
 
   private:
-    // The map in float32, for rows that are converted.
-    void narrow_map() const {
-        const std::int64_t d = system_.x.d;
-        std::vector<double> wide(static_cast<std::size_t>(2 * d));
-        LEAD_FAST_CHECK(cudaMemcpyAsync(wide.data(), system_.centre,
-                                        static_cast<std::size_t>(d) * sizeof(double),
-                                        cudaMemcpyDeviceToHost, call_.stream()));
-        LEAD_FAST_CHECK(cudaMemcpyAsync(wide.data() + d, system_.scale,
-                                        static_cast<std::size_t>(d) * sizeof(double),
-                                        cudaMemcpyDeviceToHost, call_.stream()));
+    // Whether the residual has come down to its share; also where it is not a number any more.
+    bool solved(const Buffer<double>& rr, double share) const {
+        std::vector<double> found(static_cast<std::size_t>(2 * classes_));
+        rr.download(found.data(), 2 * classes_);
         call_.synchronize();
-        const std::vector<float> narrow(wide.begin(), wide.end());
-        map_.upload(narrow.data(), 2 * d);
-    }
-
-    double residual(const Buffer<double>& rr) const {
-        std::vector<double> found(static_cast<std::size_t>(classes_));
-        rr.download(found.data(), classes_);
-        call_.synchronize();
-        double sum = 0.0;
-        for (const double x : found) sum += x;
-        return sum;
+        double start = 0.0, now = 0.0;
+        for (std::int64_t k = 0; k < classes_; ++k) {
+            start += found[static_cast<std::size_t>(k)];
+            now += found[static_cast<std::size_t>(classes_ + k)];
+        }
+        return !(now > share * start);
     }
 
     const Call& call_;
     const SvmRows& rows_;
     const SvmSystem& system_;
     const SvmPreconditioner& precondition_;
-    const Blas blas_;
+    const SvmProducts products_;
     const std::int64_t classes_, length_;
-    const bool narrow_;  // the rows are multiplied by our own kernels, all at once
-    const std::int64_t block_;
-    const Buffer<float> converted_, values_, ones_, wide_, shift_, product_, total_, seen_, map_;
+    const Buffer<float> values_, wide_, shift_, product_, seen_;
+    const Buffer<double> total_;
 };
 
 }  // namespace
@@ -379,6 +288,31 @@ int svm_direction(const Call& call, const SvmRows& rows, const SvmSystem& system
                   const SvmPreconditioner& precondition, const SvmSearch& search,
                   const float* gradient, float* direction) {
     return Newton(call, rows, system, precondition).solve(search, gradient, direction);
+}
+
+void svm_along(const Call& call, const SvmMatrix& matrix, int classes, const double* v,
+               const float* p, float* values, double* vp, double* pp) {
+    const SvmProducts products(call, matrix, classes, false);
+    const std::int64_t d = matrix.x.d, length = d + 1, cells = matrix.x.n * classes;
+    const Buffer<float> copy(call, classes * length), wide(call, classes * d), shift(call, classes);
+    const Buffer<double> sums(call, 2 * std::int64_t{classes});
+    svm_aim(call, length,
+            {classes, false, p, nullptr, nullptr, products.centre(), products.scale(), copy.data(),
+             wide.data(), shift.data()});
+    for (std::int64_t first = 0; first < matrix.x.n; first += products.block()) {
+        const std::int64_t count = std::min(products.block(), matrix.x.n - first);
+        products.forward(products.rows(first, count), count, wide.data(), values + first * classes);
+    }
+    shift_kernel<<<grid((cells + kThreads - 1) / kThreads), kThreads, 0, call.stream()>>>(
+        cells, classes, shift.data(), values);
+    LEAD_FAST_LAUNCHED(shift_kernel, call.stream());
+    along_kernel<<<grid(classes), kVectorThreads, 0, call.stream()>>>(length, v, p, sums.data());
+    LEAD_FAST_LAUNCHED(along_kernel, call.stream());
+    std::vector<double> found(static_cast<std::size_t>(2 * classes));
+    sums.download(found.data(), 2 * std::int64_t{classes});
+    call.synchronize();
+    std::copy(found.begin(), found.begin() + classes, vp);
+    std::copy(found.begin() + classes, found.end(), pp);
 }
 
 }  // namespace cuda

@@ -88,7 +88,7 @@ def statistics(xp, data, rows=None):
     """:func:`column_statistics` of the given rows, as ndarrays."""
     if rows is not None:
         data = data[xp.asarray(rows)]
-    kernels = native.kernels(xp, np.dtype(np.float32))
+    kernels = native.kernels(xp)
     if kernels is not None:
         mean, variance = (host(xp, part) for part in kernels.moments(data))
         if np.isfinite(mean).all():

@@ -200,6 +200,24 @@ class Loss:
         return a * self.xp.minimum(1.0, self.C / self.xp.maximum(a.sum(axis=1), 1e-300))[:, None]
 
 
+def between_classes(pairs, fans=None):
+    """The curvature of ww or cs between classes, summed over samples: (K, K) ndarray.
+
+    Parameters
+    ----------
+    pairs : (K, K) ndarray
+        Of label and class, what the class's own term has: it pulls at both.
+    fans : (K, K) ndarray, optional
+        Of cs, what the coupling of a sample's classes takes away.
+    """
+    total = -(pairs + pairs.T)
+    np.fill_diagonal(total, 0)
+    if fans is not None:
+        total -= fans
+    total[np.diag_indices(len(total))] += pairs.sum(axis=0) + pairs.sum(axis=1)
+    return total
+
+
 class Curvature:
     """Generalised derivative of the coefficients with respect to the decision values."""
 
@@ -222,14 +240,11 @@ class Curvature:
         if self.loss.form == "ovr":
             return host(xp, free.sum(axis=0, dtype=np.float64))
         pairs = host(xp, self.own.astype(free.dtype).T @ free).astype(np.float64)
-        total = -(pairs + pairs.T)
-        np.fill_diagonal(total, 0)
+        fans = None
         if self.weight is not None:
             fan = self.loss.coefficients(free, self.own)
-            total -= host(xp, fan.T @ (fan * (self.weight / self.rho)))
-        diagonal = np.diag_indices(len(total))
-        total[diagonal] += pairs.sum(axis=0) + pairs.sum(axis=1)
-        return total
+            fans = host(xp, fan.T @ (fan * (self.weight / self.rho)))
+        return between_classes(pairs, fans)
 
     def __call__(self, df):
         """Apply to decision values (n, K) of a direction."""

@@ -1,21 +1,20 @@
-"""The kernels of csrc/cuda/svm*.cu on arrays of CuPy, where :mod:`.losses` has formulas."""
+"""The kernels of csrc/cuda/svm*.cu on arrays of CuPy, where :mod:`.steps` has array operations."""
 
 import numpy as np
 
 from .. import backend
 from ..svm import FORMS
-from .losses import Advance, Curvature, Loss
+from .losses import Loss, between_classes
+from .steps import Look
 
-MOST_CLASSES = 4096  # of the preconditioner's kernel, which keeps two columns in shared memory
+FEW_CLASSES = 64  # up to which the samples of ovr are counted by their class, like the others'
 
 
-def kernels(xp, dtype):
-    """:class:`Kernels` for float32 arithmetic on CuPy's current device and stream, else None."""
-    if xp is np or dtype != np.float32:
+def kernels(xp):
+    """:class:`Kernels` for CuPy's current device and stream, None for NumPy."""
+    if xp is np:
         return None
-    return Kernels(
-        xp, backend.cuda(), (xp.cuda.Device().id, xp.cuda.get_current_stream().ptr)
-    )  # fmt: skip
+    return Kernels(xp, backend.cuda(), (xp.cuda.Device().id, xp.cuda.get_current_stream().ptr))
 
 
 class Kernels:
@@ -44,13 +43,6 @@ class Kernels:
         row_bytes = array.strides[0] if array.ndim > 1 else 0
         return array.data.ptr, name, array.shape, row_bytes
 
-    def column_sums(self, g):
-        """Sums (K,) in float64 of the columns of g (n, K) float32."""
-        sums = self.xp.empty(g.shape[1], np.float64)
-        g = self.xp.ascontiguousarray(g)
-        self.module.column_sums(self.memory(g), self.memory(sums), *self.where)
-        return sums
-
     def narrow(self, columns, data, factor):
         """``factor.T @ data`` if `columns`, else ``data @ factor.T``; None where no kernel suits.
 
@@ -64,10 +56,9 @@ class Kernels:
         )
         return out if done else None
 
-    def mapped(self, data, rows, centre, scale):
-        """The rows (x - centre) * scale in float32; ``rows`` (n,) int64."""
-        out = self.xp.empty((len(rows), data.shape[1]), np.float32)
-        centre, scale = centre.astype(np.float32), scale.astype(np.float32)  # kept until the call
+    def mapped(self, data, rows, centre, scale, dtype):
+        """The rows (x - centre) * scale in float32 or float64; ``rows`` (n,) int64 or None."""
+        out = self.xp.empty((len(data) if rows is None else len(rows), data.shape[1]), dtype)
         self.module.gather_mapped(
             self.memory(data), self.memory(rows), self.memory(centre), self.memory(scale),
             self.memory(out), *self.where,
@@ -83,79 +74,104 @@ class Kernels:
         )
         return mean, variance
 
-    def direction(
-        self, loss, z, rows, curvature, gradient, ratio, most, check_every, precondition, gathered
-    ):
-        """As :func:`.newton.direction`, on the named rows if ``gathered``, else on all of ``z``."""
-        data, convert, centre, scale = z.data, False, z.centre, z.scale
-        if gathered:
-            data, centre, scale = self.mapped(data, rows, centre, scale), None, None
-        else:
-            rows = None
-            convert = not (z.direct and data.flags.c_contiguous)
-        system = (
-            self.memory(data), convert, self.memory(centre), self.memory(scale), self.memory(rows),
-            self.memory(curvature.mask), self.memory(curvature.coupling), float(curvature.rho),
-            not loss.independent,
-        )  # fmt: skip
-        dense = None if precondition is None else precondition.dense(np.float32)
-        parts = None if dense is None else tuple(map(self.memory, dense))
-        p = self.xp.empty_like(gradient)
-        steps = self.module.svm_direction(
-            *loss.problem(), system, parts, (float(ratio), int(most), int(check_every)),
-            self.memory(gradient), self.memory(p), *self.where,
-        )  # fmt: skip
-        return p, steps
-
 
 class NativeLoss(Loss):
-    """:class:`Loss` whose passes over the samples are one kernel each."""
+    """:class:`Loss` on class numbers that the native code can read."""
 
     def __init__(self, kernels, codes, n_classes, form, hinge, C):
         super().__init__(kernels.xp, codes, n_classes, form, hinge, C, np.float32)
-        self.kernels = kernels
+        self.kernels, self.n_classes = kernels, n_classes
         self.labels = kernels.xp.asarray(codes, dtype=np.int32)
-        self.n_classes = n_classes
-
-    def problem(self):
-        """What every native call on samples starts with."""
-        return (
-            FORMS.index(self.form), int(self.hinge), self.C, self.kernels.memory(self.labels),
-            self.n_classes,
+        # What every native call on samples starts with.
+        self.problem = (
+            FORMS.index(form), int(hinge), self.C, kernels.memory(self.labels), n_classes
         )  # fmt: skip
-
-    def advance(self, f, a, rho):
-        """As :meth:`Loss.advance`."""
-        xp, memory = self.xp, self.kernels.memory
-        f = xp.ascontiguousarray(f)
-        new, coefficients = xp.empty(f.shape, np.float32), xp.empty(f.shape, np.float32)
-        mask = xp.empty(f.shape, np.uint8)
-        coupling, curved = xp.empty(len(f), np.float32), xp.empty(len(f), np.uint8)
-        loss, linear, quadratic = self.kernels.module.svm_advance(
-            *self.problem(), memory(f), memory(a), float(rho), memory(new), memory(coefficients),
-            memory(mask), memory(coupling), memory(curved), *self.kernels.where,
-        )  # fmt: skip
-
-        def curvature():
-            rows = xp.flatnonzero(curved)
-            return rows, NativeCurvature(self, mask, coupling, rho, rows)
-
-        dual = linear - (quadratic / (4 * self.C) if self.hinge == 2 else 0.0)
-        return Advance(new, coefficients, self.C * loss, dual, curvature)
 
     def slope_along(self, f, a, df, rho):
         """As :meth:`Loss.slope_along`."""
-        memory = self.kernels.memory
-        f, df = self.xp.ascontiguousarray(f), self.xp.ascontiguousarray(df)
+        memory, native = self.kernels.memory, self.kernels.module.svm_slope
+        arrays, rest = (memory(f), memory(a), memory(df)), (float(rho), *self.kernels.where)
 
         def slope(t):
-            found = self.kernels.module.svm_slope(
-                *self.problem(), memory(f), memory(a), memory(df),
-                np.ascontiguousarray(t, dtype=np.float32).ravel(), float(rho), *self.kernels.where,
-            )  # fmt: skip
-            return found[None]
+            return native(*self.problem, *arrays, t.astype(np.float32).ravel(), *rest)[None]
 
         return slope
+
+
+class NativeSteps:
+    """As :class:`.steps.ArraySteps`, in float32 but for weights and sums.
+
+    Parameters
+    ----------
+    kernels : Kernels
+    z : :class:`.rows.Rows`
+    loss : NativeLoss
+    """
+
+    most_classes = 4096  # of the preconditioner's kernel, which keeps two columns in shared memory
+
+    def __init__(self, kernels, z, loss):
+        self.kernels, self.z, self.loss = kernels, z, loss
+        convert = not (z.direct and z.data.flags.c_contiguous)
+        self._matrix = (
+            kernels.memory(z.data), convert, kernels.memory(z.centre), kernels.memory(z.scale)
+        )  # fmt: skip
+        self._groups = loss.n_classes if loss.n_classes <= self.most_classes else 0
+        if loss.independent and loss.n_classes > FEW_CLASSES:
+            self._groups = min(1, self._groups)
+
+    def look(self, v, f, a, rho):
+        """As :meth:`.steps.ArraySteps.look`."""
+        loss, memory, empty = self.loss, self.kernels.memory, self.kernels.xp.empty
+        new, gradient = empty(f.shape, np.float32), empty(v.shape, np.float32)
+        mask, coupling = empty(f.shape, np.uint8), empty(len(f), np.float32)
+        rows = empty(len(f), np.int64)
+        totals, squares, count, pairs, fans = self.kernels.module.svm_look(
+            *loss.problem, self._matrix, memory(f), memory(a), float(rho), memory(v), memory(new),
+            memory(mask), memory(coupling), memory(rows), memory(gradient), self._groups,
+            *self.kernels.where,
+        )  # fmt: skip
+        losses, linear, quadratic = totals
+        dual = linear - (quadratic / (4 * loss.C) if loss.hinge == 2 else 0.0)
+        curvature = NativeCurvature(loss, mask, coupling, rho, pairs, fans)
+        return Look(
+            new, gradient, *squares, loss.C * losses, dual, lambda: (rows[:count], curvature)
+        )
+
+    def gathered(self, rows):
+        """As :meth:`.steps.ArraySteps.gathered`."""
+        z = self.z
+        return rows, self.kernels.mapped(z.data, rows, z.centre, z.scale, np.float32)
+
+    def newton(self, v, gradient, part, curvature, search, precondition):
+        """As :meth:`.steps.ArraySteps.newton`."""
+        kernels, loss, memory = self.kernels, self.loss, self.kernels.memory
+        rows, matrix = None, self._matrix
+        if part is not None:
+            rows, data = part
+            matrix = memory(data), False, None, None
+        system = (
+            matrix, memory(rows), memory(curvature.mask), memory(curvature.coupling),
+            float(curvature.rho), not loss.independent,
+        )  # fmt: skip
+        dense = None if precondition is None else precondition.dense(np.float32)
+        parts = None if dense is None else tuple(map(memory, dense))
+        p = kernels.xp.empty_like(gradient)
+        fp = kernels.xp.empty((self.z.n, loss.n_classes), np.float32)
+        steps, vp, pp = kernels.module.svm_newton(
+            *loss.problem, self._matrix, system, parts,
+            (float(search.ratio), int(search.most), int(search.check_every)), memory(gradient),
+            memory(v), memory(p), memory(fp), *kernels.where,
+        )  # fmt: skip
+        return p, fp, vp, pp, steps
+
+    def move(self, v, f, t, p, fp):
+        """As :meth:`.steps.ArraySteps.move`."""
+        memory = self.kernels.memory
+        self.kernels.module.svm_move(
+            t.astype(np.float64).ravel(), memory(p), memory(fp), memory(v), memory(f),
+            *self.kernels.where,
+        )  # fmt: skip
 
 
 class NativeCurvature:
@@ -166,16 +182,15 @@ class NativeCurvature:
     mask : (N, K) uint8
         Free classes, of all samples.
     coupling : (N,) float32
+    rho : float
     """
 
-    def __init__(self, loss, mask, coupling, rho, rows):
-        self.loss, self.mask, self.coupling, self.rho, self.rows = loss, mask, coupling, rho, rows
+    def __init__(self, loss, mask, coupling, rho, pairs, fans):
+        self.loss, self.mask, self.coupling, self.rho = loss, mask, coupling, rho
+        self._pairs, self._fans = pairs, fans
 
     def between_classes(self):
         """As :meth:`.losses.Curvature.between_classes`."""
-        loss = self.loss
-        if loss.form == "ovr":
-            sums = loss.kernels.column_sums(self.mask.astype(np.float32))
-            return float(self.rho) * loss.xp.asnumpy(sums)
-        weight = self.coupling[:, None] if loss.form == "cs" else None
-        return Curvature(loss, self.mask, weight, self.rho).take(self.rows).between_classes()
+        if self.loss.form == "ovr":
+            return float(self.rho) * self._pairs.sum(axis=0)
+        return float(self.rho) * between_classes(self._pairs.astype(np.float64), self._fans)

@@ -1,5 +1,7 @@
 """A preconditioner of the Newton equations: classes times leading directions of the features."""
 
+import functools
+
 import numpy as np
 
 from .losses import host
@@ -28,8 +30,7 @@ class Directions:
         part = z.mapped(rows)
         part = xp.concatenate([part, xp.ones((count, 1), part.dtype)], axis=1)
         width = part.shape[1]
-        start = np.random.default_rng(0).standard_normal((width, rank))
-        basis = orthonormal(xp, xp.asarray(start.astype(part.dtype)))
+        basis = orthonormal(xp, xp.asarray(_start(width, rank).astype(part.dtype)))
         for _ in range(SWEEPS):
             basis = orthonormal(xp, part.T @ (part @ basis))
         basis = orthonormal(xp, basis)  # once more, for roundings
@@ -45,15 +46,28 @@ class Directions:
 def orthonormal(xp, columns):
     """Columns that span what ``columns`` (n, r) do, orthonormal; zero where these are dependent.
 
-    By the eigenvectors of the small Gram matrix, on the host: a QR decomposition of a tall matrix
-    takes a GPU longer than all products around it.
+    By the small Gram matrix, on the host: a QR decomposition of a tall matrix takes a GPU longer
+    than all products around it. Its Cholesky factor will do unless columns are nearly dependent.
     """
     gram = host(xp, columns.T @ columns).astype(np.float64)
     scale = np.sqrt(np.maximum(np.diag(gram), np.finfo(np.float64).tiny))
-    values, turn = np.linalg.eigh(gram / np.outer(scale, scale))
-    eps = len(values) * np.finfo(columns.dtype).eps
-    root = np.where(values > eps, 1 / np.sqrt(np.maximum(values, eps)), 0.0)
-    return columns @ xp.asarray((turn * root / scale[:, None]).astype(columns.dtype))
+    gram /= np.outer(scale, scale)
+    eps = len(gram) * np.finfo(columns.dtype).eps
+    try:
+        inverse = np.linalg.inv(np.linalg.cholesky(gram)).T
+    except np.linalg.LinAlgError:
+        inverse = None
+    # The columns' lengths without what those before them have: none is mostly rounding.
+    if inverse is None or np.diag(inverse).max() ** 2 * eps > 1e-2:
+        values, turn = np.linalg.eigh(gram)
+        inverse = turn * np.where(values > eps, 1 / np.sqrt(np.maximum(values, eps)), 0.0)
+    return columns @ xp.asarray((inverse / scale[:, None]).astype(columns.dtype))
+
+
+@functools.lru_cache(maxsize=1)
+def _start(width, rank):
+    """Random columns, the same for all models of a zoo that are as wide."""
+    return np.random.default_rng(0).standard_normal((width, rank))
 
 
 def size(z, rank=RANK, sample=SAMPLE):
@@ -76,26 +90,29 @@ class Preconditioner:
     """
 
     def __init__(self, xp, between, directions, dtype, diagonal):
-        self.xp, self.directions = xp, directions
-        turn = None
+        self.xp, self.directions, self.dtype = xp, directions, np.dtype(dtype)
+        self._turn = None
         if diagonal:
             strength = between
         else:
-            strength, turn = np.linalg.eigh(between)  # small: not worth a GPU
+            strength, self._turn = np.linalg.eigh(between)  # small: not worth a GPU
         strength = np.maximum(strength, 0)[:, None]
         self._outside = 1 / (1 + strength * directions.rest)
-        self._turn = turn
-        self.outside = xp.asarray(self._outside.astype(dtype))
-        inside = 1 / (1 + strength * directions.moments) - self._outside
-        self.inside = xp.asarray(inside.astype(dtype))
-        self.turn = None if turn is None else xp.asarray(turn.astype(dtype))
+        self._inside = 1 / (1 + strength * directions.moments) - self._outside
+
+    @functools.cached_property
+    def _factors(self):
+        """What a residual is multiplied by, on its device: outside, inside, turn."""
+        factors = self._outside, self._inside, self._turn
+        return [x if x is None else self.xp.asarray(x.astype(self.dtype)) for x in factors]
 
     def __call__(self, r):
         """Apply to a residual (K, D + 1)."""
-        turned = r if self.turn is None else self.turn.T @ r
+        outside, inside, turn = self._factors
+        turned = r if turn is None else turn.T @ r
         basis = self.directions.basis
-        out = self.outside * turned + ((turned @ basis) * self.inside) @ basis.T
-        return out if self.turn is None else self.turn @ out
+        out = outside * turned + ((turned @ basis) * inside) @ basis.T
+        return out if turn is None else turn @ out
 
     def dense(self, dtype):
         """``basis``, ``inside``, ``turn`` and ``mixed`` = turn outside turn^T, for native code.
@@ -106,5 +123,12 @@ class Preconditioner:
             mixed = np.diag(self._outside[:, 0])
         else:
             mixed = (self._turn * self._outside[:, 0]) @ self._turn.T
-        basis = self.xp.ascontiguousarray(self.directions.basis.astype(dtype))
-        return basis, self.inside, self.turn, self.xp.asarray(mixed.astype(dtype))
+        basis = self.xp.ascontiguousarray(self.directions.basis.astype(dtype, copy=False))
+        parts = [self._inside, mixed] + ([] if self._turn is None else [self._turn])
+        together = self.xp.asarray(np.concatenate([x.ravel() for x in parts]).astype(dtype))
+        ends = np.cumsum([x.size for x in parts])  # one transfer, as each takes long
+        inside, mixed, *turn = (
+            together[end - x.size : end].reshape(x.shape)
+            for x, end in zip(parts, ends, strict=True)
+        )
+        return basis, inside, (turn[0] if turn else None), mixed

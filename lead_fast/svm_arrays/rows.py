@@ -21,7 +21,7 @@ class Rows:
         applied to the small factor; others, and those far from zero compared to their spread, go
         through converted blocks of rows.
     kernels : :class:`.native.Kernels`, optional
-        Which takes the column sums of what is transposed, and products with few classes.
+        Which maps rows.
     """
 
     def __init__(self, xp, data, centre, inverse_scale, dtype, kernels=None):
@@ -35,11 +35,15 @@ class Rows:
 
     def at(self, dtype):
         """The same rows for products in another dtype."""
-        return Rows(self.xp, self.data, self.centre, self.scale, dtype)
+        return Rows(self.xp, self.data, self.centre, self.scale, dtype, self.kernels)
 
     def mapped(self, rows):
         """The rows of Z that a slice or an index array names, without the column of ones."""
         wide = np.promote_types(self.dtype, np.float32)
+        if self.kernels is not None:
+            data, rows = (self.data[rows], None) if isinstance(rows, slice) else (self.data, rows)
+            if data.strides[1] == data.itemsize:
+                return self.kernels.mapped(data, rows, self.centre, self.scale, wide)
         block = numbers(self.xp, self.data[rows]).astype(wide)
         block -= self.centre.astype(wide)
         block *= self.scale.astype(wide)
@@ -49,24 +53,13 @@ class Rows:
         for start in range(0, self.n, self.block):
             yield slice(start, min(self.n, start + self.block))
 
-    def _narrow(self, columns, factor):
-        """``factor.T @ data`` if `columns`, else ``data @ factor.T``."""
-        found = None
-        if self.kernels is not None and self.data.flags.c_contiguous:
-            found = self.kernels.narrow(columns, self.data, factor)
-        if found is None:
-            found = factor.T @ self.data if columns else self.data @ factor.T
-        return found
-
     def times(self, v):
         """Z v^T, (N, K), for v (K, D + 1)."""
         xp = self.xp
         if self.direct:
             wide = v[:, :-1].astype(np.float64) * self.scale
             shift = v[:, -1].astype(np.float64) - wide @ self.centre
-            out = self._narrow(False, wide.astype(self.dtype))
-            out += shift.astype(self.dtype)
-            return out
+            return self.data @ wide.astype(self.dtype).T + shift.astype(self.dtype)
         out = xp.empty((self.n, len(v)), self.dtype)
         for rows in self._blocks():
             out[rows] = self.mapped(rows) @ v[:, :-1].T + v[:, -1]
@@ -75,15 +68,11 @@ class Rows:
     def transposed_times(self, g):
         """g^T Z, (K, D + 1) in float64, for g (N, K)."""
         xp = self.xp
-        if self.kernels is None:
-            total = g.sum(axis=0, dtype=np.float64)
-        else:
-            total = self.kernels.column_sums(g)
+        total = g.sum(axis=0, dtype=np.float64)
         out = xp.empty((g.shape[1], self.width + 1), np.float64)
         out[:, -1] = total
         if self.direct:
-            product = self._narrow(True, g)
-            out[:, :-1] = (product - xp.outer(total, self.centre)) * self.scale
+            out[:, :-1] = (g.T @ self.data - xp.outer(total, self.centre)) * self.scale
             return out
         out[:, :-1] = 0.0
         for rows in self._blocks():

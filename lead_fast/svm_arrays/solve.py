@@ -5,16 +5,17 @@ import dataclasses
 import numpy as np
 
 from . import native
-from .losses import Loss, host
-from .newton import direction, line_search
+from .losses import Loss
+from .newton import line_search
 from .precondition import Directions, Preconditioner, sampling_cost
 from .rows import Rows
+from .steps import ArraySteps, Search, half_squares
 
 FLOAT64_TOL = 2e-5  # below this gap products are taken in float64
 ALL_ROWS = 0.6  # share of the rows above which they are not gathered
 # Of the gap wanted, what is aimed at: the last steps gain most, so that this takes about a
-# twentieth more passes than all of it, and scores that are close keep their order more often.
-AIM = 0.6
+# tenth more passes than all of it, and scores that are close keep their order more often.
+AIM = 0.4
 LAUNCH_CHECKS = 4  # steps between looks at a residual on a GPU
 
 
@@ -53,7 +54,7 @@ class Fit:
 
 def svm_fit_arrays(
     xp, features, codes, n_classes, mean, inverse_scale, form, hinge, C=1.0, tol=1e-3,
-    max_passes=1000, *, rho=0.3, growth=2.0, ratio=0.4, balance=0.5, check_every=None,
+    max_passes=1000, *, rho=0.3, growth=1.7, ratio=0.4, balance=0.5, check_every=None,
 ):  # fmt: skip
     r"""Multi-class SVM on arrays of NumPy or CuPy.
 
@@ -120,22 +121,20 @@ class _Solver:
     ):
         self.xp, self.tol, self.max_passes = xp, tol, max_passes
         self.dtype = np.dtype(np.float32 if tol >= FLOAT64_TOL else np.float64)
-        self.kernels = native.kernels(xp, self.dtype)
-        self.z = Rows(xp, features, mean, inverse_scale, self.dtype, self.kernels)
-        if self.kernels is None:
+        kernels = native.kernels(xp)
+        self.z = Rows(xp, features, mean, inverse_scale, self.dtype, kernels)
+        if kernels is None or self.dtype != np.float32:
             self.loss = Loss(xp, codes, n_classes, form, hinge, C, self.dtype)
+            self.steps = ArraySteps(xp, self.z, self.loss)
         else:
-            self.loss = native.NativeLoss(self.kernels, codes, n_classes, form, hinge, C)
+            self.loss = native.NativeLoss(kernels, codes, n_classes, form, hinge, C)
+            self.steps = native.NativeSteps(kernels, self.z, self.loss)
         self.v = xp.zeros((n_classes, features.shape[1] + 1), np.float64)
         self.f = xp.zeros((self.z.n, n_classes), self.dtype)
         self.a = xp.zeros_like(self.f)
         self.directions = None
         self.passes = 0.0
         self.newton_steps = self.cg_steps = self.rounds = 0
-
-    def group(self, per_class):
-        """Sums (K,) of each class as (K, 1), or (1, 1) where the classes are coupled."""
-        return self.loss.group(per_class[None]).T
 
     def run(self, rho, growth):
         loss = self.loss
@@ -145,17 +144,14 @@ class _Solver:
         while True:
             steps = 0
             while True:
-                state = loss.advance(self.f, self.a, rho)
-                new = state.multipliers
-                of_dual = self.z.transposed_times(state.coefficients)
+                look = self.steps.look(self.v, self.f, self.a, rho)
                 self.passes += 0.5
-                gradient = self.v - of_dual
-                size, dual_size, inner = self.half_squares(self.v, of_dual, gradient)
-                primal, dual = size + state.primal, state.dual - dual_size
+                inner = look.inner
+                primal, dual = look.size + look.primal, look.dual - look.dual_size
                 gap = primal - dual
                 over = self.passes >= self.max_passes
                 if gap <= aim * primal or over:
-                    found = self.certify(new)
+                    found = self.certify(look.multipliers)
                     best = found if best is None or found.gap < best.gap else best
                     if best.gap <= self.tol or over or aim < 1e-3 * self.tol:
                         return best
@@ -164,31 +160,29 @@ class _Solver:
                     break
                 if inner <= 1e-30 * max(primal, 1.0):
                     break
-                self.newton(gradient, state.curvature, rho)
+                self.newton(look, rho)
                 steps += 1
             self.rounds += 1
-            self.a = new
+            self.a = look.multipliers
             if not loss.smooth and steps <= 2:
                 rho *= growth
 
-    def half_squares(self, *vectors):
-        """|v|^2 / 2 of each, floats, in one transfer."""
-        return [0.5 * float(x) for x in self.to_host(*(self.xp.vdot(v, v) for v in vectors))]
-
-    def to_host(self, *arrays):
-        """Arrays of one shape, brought to the host at once."""
-        return host(self.xp, self.xp.stack(arrays))
-
-    def newton(self, gradient, curvature_of, rho):
+    def newton(self, look, rho):
         """One step of Newton's method with a search along it."""
-        xp, loss, z = self.xp, self.loss, self.z
-        rows, curvature = curvature_of()
-        p = gradient.astype(self.dtype)
-        p = self.direction(p, rows, curvature) if len(rows) else -p
-        fp = z.times(p)
-        self.passes += 0.5
-        p = p.astype(np.float64)
-        vp, pp = self.to_host((self.v * p).sum(axis=1), (p * p).sum(axis=1))
+        loss, n = self.loss, self.z.n
+        rows, curvature = look.curvature()
+        count = len(rows)
+        few = 0 < count <= ALL_ROWS * n
+        share = count / n if few else 1.0
+        part = self.steps.gathered(rows) if few else None  # a GPU copies while the host goes on
+        precondition = self.preconditioner(curvature) if count else None
+        most = min(max(4, int((self.max_passes - self.passes) / share) + 1), 500) if count else 0
+        p, fp, vp, pp, steps = self.steps.newton(
+            self.v, look.gradient, part, curvature,
+            Search(self.ratio, most, self.check_every), precondition,
+        )  # fmt: skip
+        self.cg_steps += steps
+        self.passes += steps * share + 0.5
         vp, pp = loss.group(vp[None]), loss.group(pp[None])
         loss_slope = loss.slope_along(self.f, self.a, fp, rho)
 
@@ -196,38 +190,12 @@ class _Solver:
             return vp + t * pp + loss_slope(t)
 
         t = line_search(slope, slope(np.zeros_like(vp)))
-        self.v += xp.asarray(t.T) * p
-        self.f += xp.asarray(t.astype(self.dtype)) * fp
+        self.steps.move(self.v, self.f, t, p, fp)
         self.newton_steps += 1
-
-    def direction(self, gradient, rows, curvature):
-        """Newton's direction, from the rows that have curvature."""
-        z = self.z
-        few = len(rows) <= ALL_ROWS * z.n
-        share = len(rows) / z.n if few else 1.0
-        precondition = self.preconditioner(curvature)
-        most = min(max(4, int((self.max_passes - self.passes) / share) + 1), 500)
-        if self.kernels is not None:
-            p, steps = self.kernels.direction(
-                self.loss, z, rows, curvature, gradient, self.ratio, most, self.check_every,
-                precondition, gathered=few,
-            )  # fmt: skip
-        else:
-            active = z
-            if few:
-                curvature.take(rows)
-                active = _Gathered(self.xp, z.mapped(rows))
-            p, steps = direction(
-                self.xp, active, gradient, curvature, self.group, self.ratio, most,
-                self.check_every, precondition,
-            )  # fmt: skip
-        self.cg_steps += steps
-        self.passes += steps * share
-        return p
 
     def preconditioner(self, curvature):
         """Of the curvature's sum over rows; None where it would take much of the passes left."""
-        if self.kernels is not None and len(self.v) > native.MOST_CLASSES:
+        if len(self.v) > self.steps.most_classes:
             return None
         if self.directions is None:
             cost = sampling_cost(self.z) / len(self.v)
@@ -245,30 +213,14 @@ class _Solver:
         a = exact.feasible(a)
         f, of_dual = self.z.at(np.float64).both(self.v, exact.coefficients(a))
         self.passes += 1.0
-        size, dual_size = self.half_squares(self.v, of_dual)
+        size, dual_size = half_squares(xp, self.v, of_dual)
         primal = size + exact.primal(exact.margins(f))
         dual = exact.dual(a) - dual_size
         dual = max(0.0, dual)  # multipliers of zero are feasible, too
         gap = max(0.0, (primal - dual) / primal)
-        self.f = f.astype(self.dtype)
+        self.f = xp.ascontiguousarray(f.astype(self.dtype))
         v = self.v.copy()
         return Fit(
             v[:, :-1], v[:, -1], f, primal, dual, gap, self.passes, gap <= self.tol,
             self.newton_steps, self.cg_steps, self.rounds,
         )  # fmt: skip
-
-
-class _Gathered:
-    """Rows of Z in an array of their own."""
-
-    def __init__(self, xp, data):
-        self.xp, self.data, self.n = xp, data, len(data)
-
-    def times(self, v):
-        return self.data @ v[:, :-1].T + v[:, -1]
-
-    def transposed_times(self, g):
-        out = self.xp.empty((g.shape[1], self.data.shape[1] + 1), g.dtype)
-        out[:, :-1] = g.T @ self.data
-        out[:, -1] = g.sum(axis=0)
-        return out
