@@ -77,6 +77,8 @@ background() {
 for file in $(grep -lE 'pytest.mark.gpu|marks=.*gpu' tests/test_*.py); do
   background "$(basename "$file" .py)" "$python" -m pytest -q -m gpu -p no:cacheprovider --durations=3 "$file"
 done
+# Here, too, as machines with a GPU tend to have timm and torchvision, which skip it where they are not.
+background models "$python" -m pytest -q -p no:cacheprovider tests/test_extract.py -k other_libraries
 if command -v compute-sanitizer >/dev/null; then
   for tool in memcheck racecheck initcheck; do
     sizes=all

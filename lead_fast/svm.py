@@ -112,7 +112,7 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
         from .svm_arrays import adapt
 
         # The host factorises matrices of a few dozen rows meanwhile: threads that BLAS starts for
-        # them have been seen to take 40 ms instead of 0.1.
+        # them have been seen to take 40 ms instead of half of one.
         limit = backend.one_blas_thread() if n_classes <= SMALL else contextlib.nullcontext()
         with limit, adapt.on_device(x) as (xp, data):
             found = adapt.fit(xp, data, codes, n_classes, options, mapping, rows, log_probability)

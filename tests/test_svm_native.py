@@ -1,5 +1,7 @@
 """What a GPU does with samples, and what hands it the arrays, on the processor."""
 
+import weakref
+
 import numpy as np
 import pytest
 from helpers import FORMS, bfloat16_bits, class_labels, relu_features
@@ -12,6 +14,7 @@ from lead_fast.svm_arrays import native, svm_fit_arrays
 from lead_fast.svm_arrays.losses import Loss
 from lead_fast.svm_arrays.precondition import Directions, Preconditioner, orthonormal
 from lead_fast.svm_arrays.rows import Rows
+from lead_fast.svm_arrays.steps import ArraySteps
 
 form = pytest.mark.parametrize(("name", "hinge"), FORMS)
 
@@ -135,6 +138,59 @@ def test_the_solver_with_kernels_and_many_classes(monkeypatch, name):
     assert found.dual <= plain.primal * (1 + 1e-9)
     assert plain.dual <= found.primal * (1 + 1e-9)
     assert found.passes <= 1.5 * plain.passes + 10
+
+
+@form
+@pytest.mark.parametrize("k", [2, 10, native.FEW_CLASSES, native.FEW_CLASSES + 6])
+@pytest.mark.parametrize("start", [False, True], ids=["on the way", "start"])
+def test_a_look_is_that_of_array_operations(name, hinge, k, start):
+    """At the start most classes are free; for cs a kernel must not go through all their pairs."""
+    plain, rho, f, a, _ = problem(name, hinge, 4 * k, k)
+    rng = np.random.default_rng(1)
+    x, v = rng.normal(size=(len(f), 7)).astype(np.float32), rng.normal(size=(k, 8))
+    if start:
+        f, a, v = np.zeros_like(f), np.zeros_like(a), np.zeros_like(v)
+    kernels = HostKernels()
+    loss = native.NativeLoss(kernels, plain.codes, k, name, hinge, plain.C)
+    z = Rows(kernels.xp, x, np.full(7, 0.1), np.full(7, 0.5), np.float32, kernels)
+    told = []
+    look_of_module = kernels.module.svm_look
+    kernels.module.svm_look = lambda *given: told.append(look_of_module(*given)) or told[0]
+    found = native.NativeSteps(kernels, z, loss).look(v, f, a, rho)
+    expected = ArraySteps(np, Rows(np, x, z.centre, z.scale, np.float32), plain).look(v, f, a, rho)
+    np.testing.assert_allclose(found.multipliers, expected.multipliers, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.gradient, expected.gradient, atol=1e-4 * k)
+    for part in ("size", "dual_size", "inner", "primal", "dual"):
+        assert getattr(found, part) == pytest.approx(getattr(expected, part), rel=1e-4, abs=1e-4)
+    rows, curvature = found.curvature()
+    np.testing.assert_array_equal(rows, np.flatnonzero(curvature.mask.any(axis=1)))
+    # What unit vectors become, summed over the samples.
+    bent = [
+        backend.cpu().svm_rows_curve(
+            *loss.problem[:3], plain.codes, np.zeros_like(f), unit, curvature.mask,
+            curvature.coupling, rho,
+        ).sum(axis=0, dtype=np.float64)
+        for unit in np.eye(k, dtype=np.float32)
+    ]  # fmt: skip
+    between = -np.diag(bent) if name == "ovr" else -np.array(bent)
+    scale = max(1e-6, np.abs(between).max())
+    np.testing.assert_allclose(curvature.between_classes(), between, atol=1e-5 * scale)
+    *_, pairs, fans = told[0]
+    assert (pairs is None) == (name == "cs" and k > native.FEW_CLASSES)
+    assert (fans is None) == (name != "cs" or k > native.FEW_CLASSES)
+
+
+def test_a_slope_keeps_its_arrays():
+    """Native code is told addresses, which keep no memory."""
+    plain, rho, f, a, df = problem("ww", 1, 20, 3)
+    kernels, given = HostKernels(), []
+    kernels.memory = weakref.ref
+    kernels.module.svm_slope = lambda *all_of_it: given.extend(all_of_it) or np.zeros(1)
+    loss = native.NativeLoss(kernels, plain.codes, 3, "ww", 1, plain.C)
+    slope = loss.slope_along(f.copy(), a.copy(), df.copy(), rho)
+    slope(np.ones((1, 1)))
+    arrays = [memory() for memory in given if isinstance(memory, weakref.ref)]
+    assert len(arrays) == 4 and all(array is not None for array in arrays)
 
 
 @pytest.mark.parametrize("dependent", [False, True])

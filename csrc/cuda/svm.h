@@ -9,8 +9,7 @@
 namespace lead_fast {
 namespace cuda {
 
-// Class numbers (n) and, of the curvature, the free classes (n, classes) and the coupling (n), all
-// on the device; weight is read for cs only.
+// Class numbers (n), on the device, and the problem that they belong to.
 struct SvmRows {
     RowProblem problem;
     std::int64_t n;
@@ -86,8 +85,8 @@ struct SvmPreconditioner {
 struct SvmSystem {
     SvmMatrix matrix;
     const std::int64_t* rows;  // (matrix.x.n) which of all samples they are, or null for all
-    const std::uint8_t* mask;  // of all samples
-    const float* weight;       // of all samples
+    const std::uint8_t* mask;  // the free classes of all samples (n, classes)
+    const float* weight;       // the coupling of all samples (n), which counts for cs
     float rho;
     bool coupled;  // the classes share their step lengths
 };

@@ -1,7 +1,7 @@
 // Newton's direction of the SVM by preconditioned conjugate gradients, for all classes at once, as
 // lead_fast/svm_arrays/newton.py has it. A step is two products with the rows, three with the
-// preconditioner, and seven kernels; the step lengths stay on the device, and the host looks at the
-// residual only now and then.
+// preconditioner, and seven or eight kernels; the step lengths stay on the device, and the host
+// looks at the residual only now and then.
 
 #include <algorithm>
 #include <vector>

@@ -1,6 +1,7 @@
 // Passes over samples: one kernel each instead of a dozen elementwise ones. A thread takes a
-// sample, whose formulas are in ../svm_rows.h. Up to about a hundred classes its numbers are
-// brought to shared memory and back by the whole block, so that reads and writes are of neighbours.
+// sample, whose formulas are in ../svm_rows.h. Where multipliers are moved, of up to 163 classes,
+// the whole block brings its numbers to shared memory and back, so that reads and writes are of
+// neighbours.
 
 #include "svm_rows.h"
 #include "svm_sums.cuh"

@@ -4,10 +4,10 @@ import numpy as np
 
 from .. import backend
 from ..svm import FORMS
-from .losses import Loss, between_classes
+from .losses import Curvature, Loss, between_classes
 from .steps import Look
 
-FEW_CLASSES = 64  # up to which the samples of ovr are counted by their class, like the others'
+FEW_CLASSES = 64  # up to which a kernel finds the curvature between classes, whatever the form
 
 
 def kernels(xp):
@@ -90,10 +90,11 @@ class NativeLoss(Loss):
     def slope_along(self, f, a, df, rho):
         """As :meth:`Loss.slope_along`."""
         memory, native = self.kernels.memory, self.kernels.module.svm_slope
-        arrays, rest = (memory(f), memory(a), memory(df)), (float(rho), *self.kernels.where)
+        rest = float(rho), *self.kernels.where
 
         def slope(t):
-            return native(*self.problem, *arrays, t.astype(np.float32).ravel(), *rest)[None]
+            step = t.astype(np.float32).ravel()
+            return native(*self.problem, memory(f), memory(a), memory(df), step, *rest)[None]
 
         return slope
 
@@ -117,8 +118,10 @@ class NativeSteps:
             kernels.memory(z.data), convert, kernels.memory(z.centre), kernels.memory(z.scale)
         )  # fmt: skip
         self._groups = loss.n_classes if loss.n_classes <= self.most_classes else 0
-        if loss.independent and loss.n_classes > FEW_CLASSES:
-            self._groups = min(1, self._groups)
+        if loss.n_classes > FEW_CLASSES and loss.form != "ww":
+            # For ovr one sum of each class is enough. For cs a sample has as many pairs as the
+            # square of its free classes, which are all but one at first: products take these.
+            self._groups = min(1, self._groups) if loss.independent else 0
 
     def look(self, v, f, a, rho):
         """As :meth:`.steps.ArraySteps.look`."""
@@ -133,10 +136,9 @@ class NativeSteps:
         )  # fmt: skip
         losses, linear, quadratic = totals
         dual = linear - (quadratic / (4 * loss.C) if loss.hinge == 2 else 0.0)
-        curvature = NativeCurvature(loss, mask, coupling, rho, pairs, fans)
-        return Look(
-            new, gradient, *squares, loss.C * losses, dual, lambda: (rows[:count], curvature)
-        )
+        rows = rows[:count]
+        curvature = NativeCurvature(loss, rows, mask, coupling, rho, pairs, fans)
+        return Look(new, gradient, *squares, loss.C * losses, dual, lambda: (rows, curvature))
 
     def gathered(self, rows):
         """As :meth:`.steps.ArraySteps.gathered`."""
@@ -179,18 +181,23 @@ class NativeCurvature:
 
     Attributes
     ----------
+    rows : (n,) int64
+        The samples that have any.
     mask : (N, K) uint8
         Free classes, of all samples.
     coupling : (N,) float32
     rho : float
     """
 
-    def __init__(self, loss, mask, coupling, rho, pairs, fans):
-        self.loss, self.mask, self.coupling, self.rho = loss, mask, coupling, rho
+    def __init__(self, loss, rows, mask, coupling, rho, pairs, fans):
+        self.loss, self.rows, self.mask, self.coupling, self.rho = loss, rows, mask, coupling, rho
         self._pairs, self._fans = pairs, fans
 
     def between_classes(self):
         """As :meth:`.losses.Curvature.between_classes`."""
         if self.loss.form == "ovr":
             return float(self.rho) * self._pairs.sum(axis=0)
+        if self._pairs is None:  # cs with many classes
+            all_rows = Curvature(self.loss, self.mask, self.coupling[:, None], self.rho)
+            return all_rows.take(self.rows).between_classes()
         return float(self.rho) * between_classes(self._pairs.astype(np.float64), self._fans)

@@ -4,6 +4,7 @@ import functools
 
 import numpy as np
 
+from ..svm import SMALL
 from .losses import host
 
 RANK = 64
@@ -95,7 +96,9 @@ class Preconditioner:
         if diagonal:
             strength = between
         else:
-            strength, self._turn = np.linalg.eigh(between)  # small: not worth a GPU
+            where = np if len(between) <= SMALL else xp  # small ones are not worth a GPU
+            found = where.linalg.eigh(where.asarray(between))
+            strength, self._turn = (host(where, part) for part in found)
         strength = np.maximum(strength, 0)[:, None]
         self._outside = 1 / (1 + strength * directions.rest)
         self._inside = 1 / (1 + strength * directions.moments) - self._outside
