@@ -51,50 +51,38 @@ def milliseconds(call):
     return gpu_timing.summary(gpu_timing.wall_times(lambda _: call(), [None], ROUNDS))
 
 
-def alone(monkeypatch, copy, **left_out):
-    """Milliseconds of an upload whose threads leave out some of their steps."""
-    with monkeypatch.context() as patch:
-        for name, instead in left_out.items():
-            patch.setattr(upload._Lane, name, instead)
-        return milliseconds(copy)[0]
-
-
 @pytest.mark.parametrize("lies", ["in memory", "in a map of a file"])
-def test_upload(benchmark, report, tmp_path, monkeypatch, lies):
+def test_upload(benchmark, report, tmp_path, lies):
     features, labels = drawn(*LARGE)
     if lies != "in memory":
         write(tmp_path, "npy", "m", features, labels)
         (model,) = open_zoo(tmp_path).models
-    send = upload.Uploads(resolve("cuda"))
+    place = resolve("cuda")
+    send = upload.Uploads(place)
 
-    def copy():
+    def copy(send=send):
         return send(features if lies == "in memory" else model.read_features())
 
     started = time.perf_counter()
     found = copy().array[::997].get()
     first = 1e3 * (time.perf_counter() - started)
     median, spread = milliseconds(copy)
-    filled = upload._Lane.filled
-
-    def unfilled(lane, _, like, start):
-        return filled(lane, lambda *_: None, like, start)
-
-    def unsent(*_):
-        pass
-
-    fill = alone(monkeypatch, copy, send=unsent)
-    sent = alone(monkeypatch, copy, filled=unfilled)
-    neither = alone(monkeypatch, copy, filled=unfilled, send=unsent)
+    others = {}
+    for threads, piece in ((1, 4), (4, 4), (8, 4), (send._threads, 1), (send._threads, 2)):
+        other = upload.Uploads(place, piece << 20, threads)
+        copy(other)
+        others[threads, piece] = milliseconds(lambda other=other: copy(other))[0]
+        other.release()
+    parts = ", ".join(f"{threads} x {piece} {ms:.1f}" for (threads, piece), ms in others.items())
     benchmark.pedantic(copy, rounds=2)
     rate = features.nbytes / median * 1e3
     report(
         f"GPU upload of {features.nbytes / 1e6:.0f} MB {lies}: {median:.1f} ms (IQR {spread:.1f}), "
         f"{rate / 1e9:.1f} GB/s, {rate / bus_rate():.0%} of the bus's {bus_rate() / 1e9:.1f}; "
-        f"by {len(send._lanes)} threads in pieces of {send._piece >> 20} MiB: pinned memory filled "
-        f"alone {fill:.1f} ms, sent alone {sent:.1f}, neither {neither:.1f}; first {first:.0f}; "
-        f"reach {SHARE:.0%}",
-        median_ms=median, rate=rate, bus_rate=bus_rate(), fill_ms=fill, send_ms=sent,
-        neither_ms=neither, first_ms=first, reach=SHARE,
+        f"by {send._threads} threads in pieces of {send._piece >> 20} MiB ({parts} ms); "
+        f"first {first:.0f}; reach {SHARE:.0%}",
+        median_ms=median, rate=rate, bus_rate=bus_rate(), others_ms=parts, first_ms=first,
+        reach=SHARE,
     )  # fmt: skip
     assert np.array_equal(found, features[::997])
     assert rate >= SHARE * bus_rate()

@@ -70,6 +70,7 @@ def cuda():
 
 def _release():
     with contextlib.suppress(DeviceError, MemoryError):  # the driver may be gone already
+        cuda().stop_uploads(1.0)  # of threads that nobody waits for
         cuda().release()
 
 

@@ -66,12 +66,6 @@ class _Torch:
     def on_stream(self, stream, device):
         return self.torch.cuda.stream(stream)
 
-    def pinned(self, count):
-        return self.torch.empty(count, dtype=self.torch.uint8, pin_memory=True).numpy()
-
-    def send(self, host, target, stream):
-        target.copy_(self.torch.from_numpy(host), non_blocking=True)
-
     def free(self, stream, device):
         """Nothing: torch gives all that it keeps back before it says that there is no memory."""
 
@@ -132,12 +126,6 @@ class _CuPy:
     def on_stream(self, stream, device):
         with self.cupy.cuda.Device(device), stream:
             yield
-
-    def pinned(self, count):
-        return np.frombuffer(self.cupy.cuda.alloc_pinned_memory(count), np.uint8, count)
-
-    def send(self, host, target, stream):
-        target.set(host, stream=stream)
 
     def free(self, stream, device):
         with self.cupy.cuda.Device(device):

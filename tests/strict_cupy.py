@@ -13,6 +13,9 @@ import types
 import numpy as np
 import scipy.linalg
 
+from lead_fast import backend
+from lead_fast.zoo import upload
+
 
 class ndarray:
     """An array that is on a GPU, as far as its users can tell."""
@@ -84,12 +87,6 @@ class ndarray:
 
     def __getitem__(self, index):
         return _wrap(self._data[_index(index)])
-
-    def set(self, host, stream):
-        """Copy from the host: no sooner than somebody waits for the stream."""
-        assert type(host) is np.ndarray and host.flags.c_contiguous
-        assert (host.dtype, host.shape) == (self.dtype, self.shape)
-        stream.pending.append((self._data, host))
 
     def __setitem__(self, index, value):
         if isinstance(value, ndarray):
@@ -220,11 +217,11 @@ def _symmetric(function, name):
 
 
 class Stream:
-    """A stream that puts off everything until it is waited for."""
+    """A stream, which counts how often it was waited for."""
 
     def __init__(self, non_blocking):
         assert non_blocking
-        self.pending = []
+        self.waited = 0
 
     @staticmethod
     def from_external(owner):
@@ -238,10 +235,8 @@ class Stream:
         pass
 
     def synchronize(self):
-        """Do what was put off."""
-        for target, host in self.pending:
-            target[...] = host
-        self.pending.clear()
+        """Nothing else: all is done at once."""
+        self.waited += 1
 
 
 def _modules():
@@ -268,7 +263,6 @@ def _modules():
     cupy.cuda.Device = lambda number: contextlib.nullcontext()
     cupy.cuda.get_current_stream = lambda: types.SimpleNamespace(ptr=7)
     cupy.cuda.Stream = Stream
-    cupy.cuda.alloc_pinned_memory = bytearray
     freed = []  # streams of which free memory was given back
     pool = types.SimpleNamespace(free_all_blocks=lambda stream: freed.append(stream), freed=freed)
     cupy.get_default_memory_pool = lambda: pool
@@ -279,13 +273,18 @@ def _modules():
 
 @contextlib.contextmanager
 def installed():
-    """The stand-in under the name of cupy, and out of the way afterwards."""
+    """The stand-in under the name of cupy, and out of the way afterwards.
+
+    What uploads natively is replaced as well, by the processor's own.
+    """
     modules = _modules()
     before = {name: sys.modules.get(name) for name in modules}
+    native, upload.native_uploader = upload.native_uploader, backend.cpu().HostUploader
     sys.modules.update(modules)
     try:
         yield modules["cupy"]
     finally:
+        upload.native_uploader = native
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

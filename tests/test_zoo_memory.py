@@ -2,7 +2,6 @@
 
 import gc
 import os
-import threading
 
 import numpy as np
 import pytest
@@ -103,38 +102,45 @@ def place():
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_upload_is_a_copy(place, rng, dtype, piece, threads):
     send = Uploads(place, piece, threads)
-    for shape in ((37, 5), (1, 3), (64, 2)):
+    for shape in ((37, 5), (1, 3), (64, 2), (9, 1)):
         x = rng.standard_normal(shape).astype(dtype)
-        for host in (x, np.asfortranarray(x), x[:, ::-1]):
-            found = send(host)
-            assert found.dtype == dtype and found.shape == shape
-            assert np.array_equal(found.array.get(), host)
+        for host in (x, np.asfortranarray(x), x[:, ::-1], x[::-1], x[::2], x[:, 1:]):
+            if host.size:
+                found = send(host)
+                assert found.dtype == dtype and found.shape == host.shape
+                assert np.array_equal(found.array.get(), host)
 
 
 def test_upload_of_bfloat16_and_lists(place):
     bits = np.arange(12, dtype=np.uint16).reshape(4, 3)
-    found = Uploads(place)(Features(bits, "bfloat16"))
-    assert found.dtype == "bfloat16" and np.array_equal(found.array.get(), bits)
+    for kept in (bits, bits[:, 1:]):
+        found = Uploads(place)(Features(kept, "bfloat16"))
+        assert found.dtype == "bfloat16" and np.array_equal(found.array.get(), kept)
     assert np.array_equal(Uploads(place)([[1, 2], [3, 4]]).array.get(), [[1.0, 2.0], [3.0, 4.0]])
 
 
 @pytest.fixture
-def fills(monkeypatch):
-    """What pieces were filled from: "array" or "file", once per upload."""
-    found = []
-    for name, what in (("_copying", "array"), ("_reading", "file")):
-        made = getattr(upload, name)
-        monkeypatch.setattr(
-            upload, name, lambda *args, made=made, what=what: found.append(what) or made(*args)
-        )
+def read(place, monkeypatch):
+    """What was uploaded from, once per upload: "array" or "file"."""
+    found, made = [], upload.native_uploader
+
+    class Watched:
+        def __init__(self, *args):
+            self._native = made(*args)
+
+        def upload(self, file, *rest):
+            found.append("array" if file < 0 else "file")
+            self._native.upload(file, *rest)
+
+    monkeypatch.setattr(upload, "native_uploader", Watched)
     return found
 
 
 @pytest.mark.parametrize("piece", [1, 100, 1 << 20])
-@pytest.mark.parametrize("kind", ["npy", "safetensors", "bfloat16"])
-def test_of_a_mapped_file_the_file_is_read(place, rng, tmp_path, fills, kind, piece):
-    x = rng.standard_normal((37, 5)).astype(np.float32)
-    if kind == "npy":
+@pytest.mark.parametrize("kind", ["npy", "one row", "safetensors", "bfloat16"])
+def test_of_a_mapped_file_the_file_is_read(place, rng, tmp_path, read, kind, piece):
+    x = rng.standard_normal((1 if kind == "one row" else 37, 5)).astype(np.float32)
+    if kind in ("npy", "one row"):
         np.save(path := tmp_path / "x.npy", x)
         host = read_array(path, None)
     else:
@@ -150,10 +156,10 @@ def test_of_a_mapped_file_the_file_is_read(place, rng, tmp_path, fills, kind, pi
         assert found.dtype == "bfloat16" and np.array_equal(found.array.get(), host.data)
     else:
         assert np.array_equal(found.array.get(), x)
-    assert fills == ["file"]
+    assert read == ["file"]
 
 
-def test_what_is_not_as_in_the_file_is_copied(place, rng, tmp_path, fills):
+def test_what_is_not_as_in_the_file_is_copied(place, rng, tmp_path, read):
     x, path = rng.standard_normal((37, 6)).astype(np.float32), tmp_path / "x.npy"
     send = Uploads(place, 100, 2)
     for kept in (np.asfortranarray(x), x.astype(">f4"), (100 * x).astype(np.int16)):
@@ -170,51 +176,54 @@ def test_what_is_not_as_in_the_file_is_copied(place, rng, tmp_path, fills):
     os.remove(path)
     os.mkfifo(path)
     assert np.array_equal(send(mapped).array.get(), x)
-    assert fills == 10 * ["array"]
+    assert read == 10 * ["array"]
 
 
-def test_a_file_that_has_become_shorter(place, tmp_path):
+@pytest.mark.parametrize("left", [0, 500, 1000])
+def test_a_file_that_has_become_shorter(place, tmp_path, left):
     np.save(path := tmp_path / "x.npy", np.ones((37, 6)))
     mapped = read_array(path, None)
-    os.truncate(path, 500)
+    os.truncate(path, left)
+    send = Uploads(place, 100, 2)
     with pytest.raises(InputError, match="has become shorter"):
-        Uploads(place, 100, 2)(mapped)
+        send(mapped)
+    assert np.array_equal(send(np.ones((37, 6))).array.get(), np.ones((37, 6)))
 
 
-def test_no_more_threads_than_pieces(place, monkeypatch):
-    started, start = [], threading.Thread.start
-    monkeypatch.setattr(threading.Thread, "start", lambda self: started.append(start(self)))
-    send = Uploads(place, 48, 3)
-    for rows, others in ((1, 0), (4, 1), (40, 2)):
-        assert np.array_equal(send(np.ones((rows, 3))).array.get(), np.ones((rows, 3)))
-        assert len(started) == others
-        started.clear()
+def test_memory_is_waited_for_before_it_is_written_to(place, monkeypatch):
+    waited, made = [], upload.native_uploader
+
+    class Watched:
+        def __init__(self, *args):
+            self._native = made(*args)
+
+        def upload(self, *args):
+            waited.append(send._stream.waited)
+            self._native.upload(*args)
+
+    monkeypatch.setattr(upload, "native_uploader", Watched)
+    send = Uploads(place)
+    for _ in range(2):
+        send(np.ones((4, 3)))
+    assert waited == [1, 2]
 
 
 def test_what_is_large_or_there_stays_where_it_is(place, monkeypatch):
     x = np.ones((4, 3))
     send = Uploads(place)
     assert send(send(x)) is None
-    monkeypatch.setattr(type(place.library), "total_memory", lambda self, device: 8 * x.nbytes - 1)
-    assert send(x) is None
-    monkeypatch.undo()
     with pytest.raises(lf.errors.InputError):
         send(np.ones(3))
+    monkeypatch.setattr(type(place.library), "total_memory", lambda self, device: 8 * x.nbytes - 1)
+    assert Uploads(place)(x) is None
 
 
-def test_memory_of_the_streams_is_given_back(place):
+def test_memory_of_the_stream_is_given_back(place):
     send = Uploads(place, threads=2)
-    send(np.ones((4, 3)))
-    streams = [lane._stream for lane in send._lanes]
     send.release()
-    assert place.library.cupy.get_default_memory_pool().freed == streams and len(streams) == 2
+    assert place.library.cupy.get_default_memory_pool().freed == []
+    send(np.ones((4, 3)))
+    stream = send._stream
+    send.release()
+    assert place.library.cupy.get_default_memory_pool().freed == [stream]
     assert send(np.ones((4, 3))).shape == (4, 3)
-
-
-def test_a_failure_of_one_thread_is_everybodys(place, monkeypatch):
-    def fail(self, host, target, stream):
-        raise RuntimeError("the bus is off")
-
-    monkeypatch.setattr(type(place.library), "send", fail)
-    with pytest.raises(RuntimeError, match="the bus is off"):
-        Uploads(place, 1, 3)(np.ones((40, 3)))

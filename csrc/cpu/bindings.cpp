@@ -16,6 +16,7 @@
 #include "../svm.h"
 #include "bindings_metrics.h"
 #include "bindings_svm_rows.h"
+#include "bindings_upload.h"
 #include "blas.h"
 #include "checks.h"
 #include "dispatch.h"
@@ -392,6 +393,7 @@ PYBIND11_MODULE(_cpu, m) {
     m.def("max_threads", &max_threads);
     m.def("column_statistics", &statistics);
     bind_svm_rows(m);
+    bind_upload(m);
     m.def("svm_fit", &fit);
     m.def("svm_label_log_probability", &label_log_probability);
     m.def("head_weights", &draw_weights);

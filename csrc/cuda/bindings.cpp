@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "../upload_bindings.h"
 #include "eigh.h"
 #include "evolve.h"
 #include "head.h"
@@ -18,6 +19,7 @@
 #include "runtime.h"
 #include "svm.h"
 #include "svm_narrow.h"
+#include "upload.h"
 
 namespace py = pybind11;
 using namespace lead_fast;
@@ -526,4 +528,5 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("narrow_product", &narrow_product);
     m.def("gather_mapped", &gather_mapped);
     m.def("column_moments", &column_moments);
+    bind_uploader<cuda::Uploader>(m, "Uploader");
 }

@@ -275,10 +275,11 @@ def _go_to_data(file, member, done):
     return crc32(file.read(done))
 
 
-def _fill(array, stream, where, checksum=None, chunk=1 << 19):
+def _fill(array, stream, where, checksum=None, chunk=1 << 22):
     """Read the bytes of `array` in pieces, so that no second copy of it exists meanwhile.
 
-    Returns `checksum` continued over them, where one is given.
+    Returns `checksum` continued over them, where one is given. Smaller pieces are no faster, and
+    after each the interpreter's lock may have to be waited for.
     """
     target = memoryview(array.reshape(-1, order="A").view(np.uint8)) if array.nbytes else b""
     for start in range(0, len(target), chunk):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
-
 import numpy as np
 
 from .. import backend
@@ -14,14 +11,14 @@ from ..features import Features, as_features
 from .formats import opened_again
 
 # Bytes: small enough for pieces of all threads to stay in the processor's cache until the bus has
-# read them, large enough for a copy to take long compared with what Python does for it.
+# read them, large enough for a copy to take long compared with what it costs to begin it.
 _PIECE = 4 << 20
-_MOST_THREADS = 8
+_MOST_THREADS = 12
 _SHARE = 1 / 8  # of the GPU's memory, so that the model that is scored meanwhile has the rest
 
 
 class Uploads:
-    """Copies host arrays to one GPU: each thread fills a pinned piece and sends it.
+    """Copies host arrays to one GPU: native threads fill pinned pieces and send them.
 
     Copies from pinned memory need no help of the processor and reach the bus's full rate; but to
     fill pinned memory costs as much as any copy, so several threads do it. Of an array that is a
@@ -31,22 +28,26 @@ class Uploads:
     ----------
     place : Place
     piece : int
-        Bytes of a piece; one is held per thread.
+        Bytes of a piece; two are held per thread.
     threads : int, optional
         The caller's among them.
 
     Notes
     -----
-    Everything is on streams of its own, made at the first call: the caller's stream is neither
-    waited for nor kept waiting. What is copied is complete when it is returned, and its memory
-    belongs to one of these streams: it must not be dropped before all work with it is done, which
-    a score is once it is a number on the host.
+    The interpreter's lock is not held while copies are made, and not asked for between them: a
+    caller that scores in another thread keeps it for 5 ms whenever it is asked for.
+
+    Copies are on streams of their own: the caller's stream is neither waited for nor kept waiting.
+    What is copied is complete when it is returned. Its memory belongs to one more stream, which is
+    given no work: libraries use memory that was dropped again for its own stream only, thus for
+    later uploads. These wait for nothing else, so that it must not be dropped before all work with
+    it is done, which a score is once it is a number on the host.
     """
 
     def __init__(self, place, piece=_PIECE, threads=None):
         self._place, self._piece = place, piece
         self._threads = min(backend.threads(), _MOST_THREADS) if threads is None else threads
-        self._lanes = []
+        self._most = self._stream = self._native = None
 
     def __call__(self, features):
         """Features (N, D) on the GPU: DeviceArray.
@@ -61,117 +62,55 @@ class Uploads:
         if on_gpu(features):
             return None
         x, library, device = as_features(features), self._place.library, self._place.device
-        if x.data.nbytes > _SHARE * library.total_memory(device):
+        if self._most is None:
+            self._most = _SHARE * library.total_memory(device)
+        if x.data.nbytes > self._most:
             return None
-        if not self._lanes:
-            self._lanes = [_Lane(self._place) for _ in range(self._threads)]
+        if self._native is None:
+            self._stream = library.side_stream(device)
+            self._native = native_uploader(device, self._threads, self._piece)
         host = x.data.view(np.int16) if x.dtype == "bfloat16" else x.data  # both libraries have it
-        with self._lanes[0].active():
+        with library.on_stream(self._stream, device):
             target = library.empty(host.shape, host.dtype.name, device)
+        # Ours is what a pool may hand out in the order of that stream, of which torch, who has but
+        # few, may have given others the same.
+        self._stream.synchronize()
+        rows, length = len(host), host.shape[1] * host.itemsize
         with opened_again(_mapped(features, x.data)) as file:
-            fill = _copying(host) if file is None else _reading(*file, host.strides[0])
-            self.share_out(host, lambda lane, rows: lane.send(
-                lane.filled(fill, host[rows], rows.start), target[rows]
-            ))  # fmt: skip
+            if file is None:
+                source = -1, host.ctypes.data, rows, host.strides[0], length
+            else:
+                source = *file, rows, length, length
+            try:
+                self._native.upload(*source, library.address(target))
+            except EOFError as error:
+                raise InputError(
+                    "features: their file has become shorter since it was opened"
+                ) from error
         if x.dtype == "bfloat16":
             return library.bfloat16(target)
         return DeviceArray(target, library)
 
-    def share_out(self, host, send):
-        """Call ``send(lane, rows)`` for pieces of `host`, a thread per lane; wait for them."""
-        rows = max(1, self._piece // (host.itemsize * host.shape[1]))
-        starts = range(0, len(host), rows)
-        waiting, lock, failures = iter(starts), threading.Lock(), []
-
-        def run(lane):
-            try:
-                with lane.active():
-                    while not failures:
-                        with lock:
-                            start = next(waiting, None)
-                        if start is None:
-                            return
-                        send(lane, slice(start, min(start + rows, len(host))))
-            except BaseException as failure:
-                failures.append(failure)
-
-        own, *others = self._lanes[: len(starts)]
-        # Daemons, as the thread that reads: one that hangs keeps nobody from leaving.
-        threads = [
-            threading.Thread(target=run, args=(lane,), name="lead_fast-upload", daemon=True)
-            for lane in others
-        ]
-        for thread in threads:
-            thread.start()
-        run(own)
-        for thread in threads:
-            thread.join()
-        if failures:
-            raise failures[0]
-
     def release(self):
-        """Give back what the library keeps of the memory of these streams."""
-        for lane in self._lanes:
-            lane.release()
-        self._lanes = []
+        """Give back pinned memory, and what the library keeps of the memory on the GPU."""
+        if self._native is not None:
+            self._native.release()
+            self._place.library.free(self._stream, self._place.device)
+        self._stream = self._native = None
+
+
+def native_uploader(device, threads, piece):
+    """What copies to a GPU: its ``upload(file, begin, rows, stride, length, target)``.
+
+    `begin` is the first row's offset in the file of that descriptor, or its address where the
+    descriptor is negative; `stride` and `length` are bytes.
+    """
+    return backend.cuda().Uploader(device, threads, piece)
 
 
 def _mapped(features, data):
     """The map of a file whose bytes, in their order, are those of `data`, or None."""
     array = features.data if isinstance(features, Features) else features
-    if not isinstance(array, np.memmap) or not hasattr(os, "preadv"):
+    if not isinstance(array, np.memmap):
         return None
     return array if array.flags.c_contiguous and np.may_share_memory(array, data) else None
-
-
-def _copying(host):
-    """What fills a piece with rows of an array, beginning with `start`."""
-
-    def fill(piece, start):
-        np.copyto(piece, host[start : start + len(piece)])
-
-    return fill
-
-
-def _reading(descriptor, begin, row_bytes):
-    """What fills a piece with rows of a file."""
-
-    def fill(piece, start):
-        room, at = memoryview(piece.reshape(-1).view(np.uint8)), begin + start * row_bytes
-        while room:
-            count = os.preadv(descriptor, [room], at)
-            if count == 0:
-                raise InputError("features: their file has become shorter since it was opened")
-            room, at = room[count:], at + count
-
-    return fill
-
-
-class _Lane:
-    """One thread's stream and pinned memory."""
-
-    def __init__(self, place):
-        self._library, self._device = place.library, place.device
-        self._stream = self._library.side_stream(place.device)
-        self._pinned = np.empty(0, np.uint8)
-
-    def active(self):
-        """The context in which memory is of this lane's stream, and copies are sent to it."""
-        return self._library.on_stream(self._stream, self._device)
-
-    def filled(self, fill, like, start):
-        """Pinned memory in the shape of `like`, filled."""
-        if self._pinned.size < like.nbytes:
-            self._pinned = self._library.pinned(like.nbytes)
-        piece = self._pinned[: like.nbytes].view(like.dtype).reshape(like.shape)
-        fill(piece, start)
-        return piece
-
-    def send(self, piece, target):
-        """Copy a filled piece, and wait for it; where this lane is active."""
-        self._library.send(piece, target, self._stream)
-        self._stream.synchronize()
-
-    def release(self):
-        """Give back free memory of the stream."""
-        self._library.free(self._stream, self._device)
