@@ -41,7 +41,9 @@ class Labels:
 
     def rows_by_class(self):
         """Row numbers of each class, ascending: list of K int64 arrays."""
-        order = np.argsort(self.codes, kind="stable").astype(np.int64)
+        narrow = self.n_classes <= 1 << 16  # whose numbers NumPy sorts by their digits
+        codes = self.codes.astype(np.uint16) if narrow else self.codes
+        order = np.argsort(codes, kind="stable").astype(np.int64)
         ends = np.cumsum(np.bincount(self.codes, minlength=self.n_classes))
         return np.split(order, ends[:-1])
 

@@ -20,9 +20,17 @@ def choose_rows(labels, n_samples, seed):
     for number, rows in enumerate(labels.rows_by_class()):
         if len(rows) > n_samples:
             keys = backend.cpu().sample_keys(seed, number, _SAMPLE_STREAM, len(rows))
-            rows = np.sort(rows[np.argsort(keys, kind="stable")[:n_samples]])
+            rows = rows[_smallest(keys, n_samples)]
         chosen.append(rows)
     return chosen
+
+
+def _smallest(keys, count):
+    """Places of the smallest `count` keys, ascending; of equal keys the first."""
+    places = np.flatnonzero(keys <= np.partition(keys, count - 1)[count - 1])
+    if len(places) > count:
+        places = np.sort(np.argsort(keys, kind="stable")[:count])
+    return places
 
 
 def sample_rows(labels, n_samples=64, seed=0):

@@ -19,7 +19,7 @@ from helpers import (
 
 import lead_fast as lf
 from lead_fast import reference
-from lead_fast.ntk import sample_rows
+from lead_fast.ntk import _smallest, sample_rows
 
 # Below this distance from a ReLU's kink float32 code may take the other side; see gate_margin.
 SAFE_MARGIN = 20 * EPS32
@@ -194,6 +194,14 @@ def test_sampled_rows_are_the_documented_ones(counts, n_samples, seed):
     for name in exact:
         assert rows[name].dtype == np.int64
         assert np.array_equal(rows[name], exact[name])
+
+
+@pytest.mark.parametrize("span", [3, 50, 2**40])
+def test_smallest_keys_as_by_a_stable_sort(rng, span):
+    for count in (1, 7, 64):
+        keys = rng.integers(0, span, 300).astype(np.uint64)
+        expected = np.sort(np.argsort(keys, kind="stable")[:count])
+        assert np.array_equal(_smallest(keys, count), expected)
 
 
 def test_sampling_takes_every_row_of_a_small_class_and_distinct_rows_of_a_large_one():
