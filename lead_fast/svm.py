@@ -14,7 +14,7 @@ from .options import choice, integer, real
 
 FORMS = ("ww", "ovr", "cs")  # in the order of SvmForm in csrc/svm.h
 SCALES = ("unit", "standard", "none")
-SMALL = 256  # classes up to which matrices between them are not worth BLAS's threads
+ONE_THREAD = 256  # classes up to which matrices between them are for one thread of the host
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +113,7 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
 
         # The host factorises matrices of a few dozen rows meanwhile: threads that BLAS starts for
         # them have been seen to take 40 ms instead of half of one.
-        limit = backend.one_blas_thread() if n_classes <= SMALL else contextlib.nullcontext()
+        limit = backend.one_blas_thread() if n_classes <= ONE_THREAD else contextlib.nullcontext()
         with limit, adapt.on_device(x) as (xp, data):
             found = adapt.fit(xp, data, codes, n_classes, options, mapping, rows, log_probability)
     else:

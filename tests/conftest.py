@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import strict_cupy
 from helpers import ZOO_LABELS, gpu_missing, zoo_features
 
 from lead_fast import cli
@@ -39,6 +40,16 @@ def zoo(tmp_path):
 def rng():
     """A generator with a fixed seed."""
     return np.random.default_rng(20240617)
+
+
+@pytest.fixture(params=["numpy", "cupy"])
+def xp(request):
+    """NumPy, and a stand-in for CuPy that is as strict."""
+    if request.param == "numpy":
+        yield np
+    else:
+        with strict_cupy.installed() as cupy:
+            yield cupy
 
 
 @pytest.fixture

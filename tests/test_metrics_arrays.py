@@ -17,15 +17,6 @@ SINGLE = ("logme", "hscore", "hscore_regularized", "transrate", "sfda", "ped", "
 LIMIT = {"float64": 1e-7, "float32": 2e-4}
 
 
-@pytest.fixture(params=["numpy", "cupy"])
-def xp(request):
-    if request.param == "numpy":
-        yield np
-    else:
-        with strict_cupy.installed() as cupy:
-            yield cupy
-
-
 def share(xp, x, labels, dtype):
     labels = metrics._base.encode_targets(labels, "", multi_label=True)
     return ArrayShared(xp, xp.asarray(x), labels, dtype)

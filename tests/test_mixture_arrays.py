@@ -4,21 +4,11 @@ import types
 
 import numpy as np
 import pytest
-import strict_cupy
 from sklearn.cluster import KMeans
 
 from lead_fast import reference_metrics as reference
 from lead_fast.metrics import _mixture, _mixture_arrays, _softmax
 from lead_fast.metrics._linalg import inverse_factors, to_numpy
-
-
-@pytest.fixture(params=["numpy", "cupy"])
-def xp(request):
-    if request.param == "numpy":
-        yield np
-    else:
-        with strict_cupy.installed() as cupy:
-            yield cupy
 
 
 def covariances(m, d, rng):

@@ -90,7 +90,7 @@ def test_the_dense_form_of_the_preconditioner(diagonal, rng):
     between = rng.normal(size=(5, 5))
     between = np.diag(between @ between.T) if diagonal else between @ between.T
     kind = Preconditioner(np, between, directions, np.float64, diagonal)
-    basis, inside, turn, mixed = kind.dense(np.float64)
+    basis, inside, turn, mixed = kind.dense()
     r = rng.normal(size=(5, 10))
     seen = r @ basis
     seen = inside * seen if turn is None else turn @ (inside * (turn.T @ seen))

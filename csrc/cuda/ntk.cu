@@ -19,8 +19,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr std::int64_t kScratchBytes = std::int64_t{512} << 20;  // of a group's activations
 
-unsigned grid(std::int64_t blocks) { return static_cast<unsigned>(blocks); }
-
 // a[r, :] = x[rows[r], :] and norm[r] = |a_r|^2, float64 sum. Block r, threads along the row.
 template <class T>
 __global__ void gather_kernel(const void* x, std::int64_t row_bytes,
@@ -171,8 +169,9 @@ class Group {
         LEAD_FAST_LAUNCHED(gather_kernel, stream);
         for (int l = 1; l <= last_; ++l) {  // the outputs themselves are not needed
             const std::int64_t width = head_.widths[l];
-            blas.multiply(activation(l - 1), head_.weights[l - 1], false, count, width,
-                          head_.widths[l - 1], allow_tf32, activation(l));
+            const std::int64_t below = head_.widths[l - 1];
+            blas.multiply(count, width, below, {activation(l - 1), below},
+                          {head_.weights[l - 1], width}, 0.0f, activation(l), width, allow_tf32);
             const bool top = l == last_;
             const bool needed = keep_signals_ || l > 1;
             activate_kernel<<<grid(count), kThreads, 0, stream>>>(
@@ -182,8 +181,9 @@ class Group {
         }
         for (int l = last_ - 1; l >= 1; --l) {
             const std::int64_t width = head_.widths[l];
-            blas.multiply(signal(l + 1), head_.weights[l], true, count, width, head_.widths[l + 1],
-                          allow_tf32, signal(l));
+            const std::int64_t above = head_.widths[l + 1];
+            blas.multiply(count, width, above, {signal(l + 1), above},
+                          {head_.weights[l], above, true}, 0.0f, signal(l), width, allow_tf32);
             mask_kernel<<<grid(count), kThreads, 0, stream>>>(signal(l), activation(l), width,
                                                               keep_signals_ || l > 1, s_norm(l));
             LEAD_FAST_LAUNCHED(mask_kernel, stream);

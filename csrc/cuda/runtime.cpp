@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <mutex>
 #include <vector>
@@ -267,20 +268,20 @@ Blas::~Blas() {
     give_back(device_, &PerDevice::blas, handle_, [](cublasHandle_t h) { cublasDestroy(h); });
 }
 
-void Blas::multiply(const float* a, const float* b, bool transpose_b, std::int64_t m,
-                    std::int64_t n, std::int64_t k, bool allow_tf32, float* c) const {
-    if (m == 0 || n == 0) return;
-    const float one = 1.0f, zero = 0.0f;
-    const std::int64_t most = 0x7fffffff;
-    if (m > most || n > most || k > most) {
+void Blas::multiply(std::int64_t m, std::int64_t n, std::int64_t k, const Factor& a,
+                    const Factor& b, float beta, float* c, std::int64_t across_c,
+                    bool allow_tf32) const {
+    if (m == 0 || n == 0 || (k == 0 && beta == 1.0f)) return;
+    if (std::max({m, n, k, a.across, b.across, across_c}) > 0x7fffffff) {
         throw Error("a matrix product has a side past 2^31", false);
     }
+    const float one = 1.0f;
     // Row-major c = a b is column-major c' = b' a'.
     LEAD_FAST_CHECK(cublasGemmEx(
-        handle_, transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, CUBLAS_OP_N, static_cast<int>(n),
-        static_cast<int>(m), static_cast<int>(k), &one, b, CUDA_R_32F,
-        static_cast<int>(transpose_b ? k : n), a, CUDA_R_32F, static_cast<int>(k), &zero, c,
-        CUDA_R_32F, static_cast<int>(n),
+        handle_, b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N, a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
+        static_cast<int>(n), static_cast<int>(m), static_cast<int>(k), &one, b.data, CUDA_R_32F,
+        static_cast<int>(b.across), a.data, CUDA_R_32F, static_cast<int>(a.across), &beta, c,
+        CUDA_R_32F, static_cast<int>(across_c),
         allow_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
 }
 

@@ -13,6 +13,9 @@
 namespace lead_fast {
 namespace cuda {
 
+// A number of blocks for a launch.
+inline unsigned grid(std::int64_t blocks) { return static_cast<unsigned>(blocks); }
+
 struct DeviceFacts {
     int processors;            // streaming multiprocessors
     std::size_t block_memory;  // most shared memory a block may ask for
@@ -86,6 +89,13 @@ class Buffer {
     cudaStream_t stream_;
 };
 
+// A row-major matrix, `across` numbers from row to row, perhaps the transpose of what is wanted.
+struct Factor {
+    const float* data;
+    std::int64_t across;
+    bool transposed = false;
+};
+
 // A handle of this call's device, lent from a list so that no two threads share one, with a
 // workspace that belongs to the call's stream.
 class Blas {
@@ -95,10 +105,10 @@ class Blas {
     Blas(const Blas&) = delete;
     Blas& operator=(const Blas&) = delete;
 
-    // c (m, n) = a (m, k) b (k, n), or b (n, k) read transposed; all row-major float32 with
-    // float32 sums, or with products in TF32 if allowed.
-    void multiply(const float* a, const float* b, bool transpose_b, std::int64_t m, std::int64_t n,
-                  std::int64_t k, bool allow_tf32, float* c) const;
+    // c (m, n) = a (m, k) b (k, n) + beta c; all row-major float32 with float32 sums, or with
+    // products in TF32 if allowed.
+    void multiply(std::int64_t m, std::int64_t n, std::int64_t k, const Factor& a, const Factor& b,
+                  float beta, float* c, std::int64_t across_c, bool allow_tf32) const;
     cublasHandle_t get() const { return handle_; }
 
   private:

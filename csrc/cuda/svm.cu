@@ -12,8 +12,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-unsigned grid(std::int64_t blocks) { return static_cast<unsigned>(blocks); }
-
 struct Number {
     const float* g;
     std::int64_t stride;

@@ -16,8 +16,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-unsigned grid(std::int64_t blocks) { return static_cast<unsigned>(blocks); }
-
 // r = -gradient, p = 0, rr = |r|^2.
 __global__ void __launch_bounds__(kVectorThreads)
     start_kernel(std::int64_t length, const float* __restrict__ gradient, float* __restrict__ r,
@@ -177,22 +175,16 @@ class Newton {
         const Blas& blas = products_.blas();
         float* const in = seen_.data();
         float* const out = in + classes_ * rank;
-        multiply(blas,
-                 {r, length_, false, precondition_.basis, rank, false, classes_, rank, length_,
-                  0.0f, in, rank},
-                 false);
+        blas.multiply(classes_, rank, length_, {r, length_}, {precondition_.basis, rank}, 0.0f, in,
+                      rank, false);
         inside_kernel<<<grid(rank), 128, 2 * sizeof(float) * static_cast<std::size_t>(classes_),
                         call_.stream()>>>(static_cast<int>(classes_), static_cast<int>(rank),
                                           precondition_.inside, precondition_.turn, in, out);
         LEAD_FAST_LAUNCHED(inside_kernel, call_.stream());
-        multiply(blas,
-                 {out, rank, false, precondition_.basis, rank, true, classes_, length_, rank, 0.0f,
-                  s, length_},
-                 false);
-        multiply(blas,
-                 {precondition_.mixed, classes_, false, r, length_, false, classes_, length_,
-                  classes_, 1.0f, s, length_},
-                 false);
+        blas.multiply(classes_, length_, rank, {out, rank}, {precondition_.basis, rank, true}, 0.0f,
+                      s, length_, false);
+        blas.multiply(classes_, length_, classes_, {precondition_.mixed, classes_}, {r, length_},
+                      1.0f, s, length_, false);
     }
 
     // product_ = g^T X and total_ = g^T 1 for g = curvature of (X wide^T + shift).

@@ -19,8 +19,6 @@ namespace {
 constexpr int kThreads = 256;
 constexpr double kUnit = 4294967296.0;  // of fixed-point sums: 2^32
 
-unsigned grid(std::int64_t blocks) { return static_cast<unsigned>(blocks); }
-
 // gradient = v - g^T Z; squares (3, classes): |v|^2, |g^T Z|^2, |gradient|^2.
 __global__ void __launch_bounds__(kVectorThreads)
     gradient_kernel(std::int64_t length, const double* __restrict__ v,

@@ -3,6 +3,7 @@
 // small factor comes from shared memory.
 
 #include <algorithm>
+#include <type_traits>
 
 #include "svm_narrow.cuh"
 #include "svm_narrow.h"
@@ -71,6 +72,15 @@ void columns_of(const Call& call, const FeatureMatrix& x, const float* g, int cl
     LEAD_FAST_LAUNCHED(narrow_sum_kernel, call.stream());
 }
 
+// Calls body with the classes of the kernel to take, as a type.
+template <class Body>
+void with_most(int classes, Body body) {
+    if (classes <= 4) return body(std::integral_constant<int, 4>());
+    if (classes <= 8) return body(std::integral_constant<int, 8>());
+    if (classes <= 12) return body(std::integral_constant<int, 12>());
+    body(std::integral_constant<int, kMost>());
+}
+
 }  // namespace
 
 bool narrow_suits(const FeatureMatrix& x, std::int64_t classes) {
@@ -80,18 +90,12 @@ bool narrow_suits(const FeatureMatrix& x, std::int64_t classes) {
 
 void narrow_rows(const Call& call, const FeatureMatrix& x, const float* wide, int classes,
                  float* values) {
-    if (classes <= 4) return rows_of<4>(call, x, wide, classes, values);
-    if (classes <= 8) return rows_of<8>(call, x, wide, classes, values);
-    if (classes <= 12) return rows_of<12>(call, x, wide, classes, values);
-    rows_of<16>(call, x, wide, classes, values);
+    with_most(classes, [&](auto most) { rows_of<most()>(call, x, wide, classes, values); });
 }
 
 void narrow_columns(const Call& call, const FeatureMatrix& x, const float* g, int classes,
                     float* product) {
-    if (classes <= 4) return columns_of<4>(call, x, g, classes, product);
-    if (classes <= 8) return columns_of<8>(call, x, g, classes, product);
-    if (classes <= 12) return columns_of<12>(call, x, g, classes, product);
-    columns_of<16>(call, x, g, classes, product);
+    with_most(classes, [&](auto most) { columns_of<most()>(call, x, g, classes, product); });
 }
 
 }  // namespace cuda

@@ -47,21 +47,6 @@ __global__ void __launch_bounds__(kVectorThreads) aim_kernel(std::int64_t length
 
 }  // namespace
 
-void multiply(const Blas& blas, const Product& p, bool allow_tf32) {
-    if (p.m == 0 || p.n == 0 || (p.k == 0 && p.beta == 1.0f)) return;
-    if (std::max({p.m, p.n, p.k, p.lda, p.ldb, p.ldc}) > 0x7fffffff) {
-        throw Error("svm: a matrix product has a side past 2^31", false);
-    }
-    const float one = 1.0f;
-    // Row-major c = a b is column-major c' = b' a'.
-    LEAD_FAST_CHECK(cublasGemmEx(
-        blas.get(), p.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N,
-        p.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, static_cast<int>(p.n), static_cast<int>(p.m),
-        static_cast<int>(p.k), &one, p.b, CUDA_R_32F, static_cast<int>(p.ldb), p.a, CUDA_R_32F,
-        static_cast<int>(p.lda), &p.beta, p.c, CUDA_R_32F, static_cast<int>(p.ldc),
-        allow_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
-}
-
 SvmProducts::SvmProducts(const Call& call, const SvmMatrix& matrix, int classes, bool allow_tf32)
     : call_(call),
       matrix_(matrix),
@@ -87,8 +72,8 @@ void SvmProducts::forward(const float* rows, std::int64_t count, const float* wi
     if (narrow_) {
         narrow_rows(call_, matrix_.x, wide, static_cast<int>(classes_), values);
     } else {
-        multiply(blas_, {rows, d, false, wide, d, true, count, classes_, d, 0.0f, values, stride_},
-                 allow_tf32_);
+        blas_.multiply(count, classes_, d, {rows, d}, {wide, d, true}, 0.0f, values, stride_,
+                       allow_tf32_);
     }
 }
 
@@ -98,10 +83,8 @@ void SvmProducts::backward(const float* rows, std::int64_t count, const float* g
     if (narrow_) {
         narrow_columns(call_, matrix_.x, g, static_cast<int>(classes_), product);
     } else {
-        multiply(
-            blas_,
-            {g, stride_, true, rows, d, false, classes_, d, count, add ? 1.0f : 0.0f, product, d},
-            allow_tf32_);
+        blas_.multiply(classes_, d, count, {g, stride_, true}, {rows, d}, add ? 1.0f : 0.0f,
+                       product, d, allow_tf32_);
     }
 }
 

@@ -6,22 +6,6 @@
 namespace lead_fast {
 namespace cuda {
 
-// Row-major c (m, n) = a (m, k) b (k, n) + beta c; a is read transposed, from (k, m), or b, from
-// (n, k); rows are lda, ldb and ldc numbers apart. float32 with float32 sums, in TF32 if allowed.
-struct Product {
-    const float* a;
-    std::int64_t lda;
-    bool transpose_a;
-    const float* b;
-    std::int64_t ldb;
-    bool transpose_b;
-    std::int64_t m, n, k;
-    float beta;
-    float* c;
-    std::int64_t ldc;
-};
-void multiply(const Blas& blas, const Product& product, bool allow_tf32);
-
 class SvmProducts {
   public:
     // The matrix must outlive this.

@@ -13,8 +13,6 @@ namespace {
 constexpr int kRowThreads = 128;
 constexpr int kShared = 46 * 1024;  // bytes for tiles, which every device has beside the sums
 
-unsigned grid(std::int64_t blocks) { return static_cast<unsigned>(blocks); }
-
 // An odd number of words between rows puts those of a warp into different banks.
 __host__ __device__ constexpr int pitch_of(int classes) { return classes | 1; }
 

@@ -7,10 +7,10 @@ count are gathered, so that one call does for all of them what is not a product.
 
 import functools
 import math
-import types
 
 import numpy as np
 
+from .._fused import fused
 from ._linalg import inverse_factors, namespace, to_numpy
 from ._mixture import DEPTH, MASS, iterate
 
@@ -26,7 +26,7 @@ _WIDE = 4 * _PART  # dimensions from which that is worth its price
 
 @functools.cache
 def _formulas(xp):
-    """Elementwise formulas, each one kernel under CuPy, which names it after the function."""
+    """See :func:`lead_fast._fused.fused`."""
 
     def no_farther(product, own, other, nearest):
         return xp.minimum(xp.maximum(own + other - 2.0 * product, 0.0), nearest)
@@ -40,13 +40,7 @@ def _formulas(xp):
     def one_where_equal(a, b, one, zero):
         return xp.where(a == b, one, zero)
 
-    fuse = getattr(xp, "fuse", lambda formula: formula)
-    return types.SimpleNamespace(
-        no_farther=fuse(no_farther),
-        moved_centre=fuse(moved_centre),
-        squared_gap=fuse(squared_gap),
-        one_where_equal=fuse(one_where_equal),
-    )
+    return fused(xp, no_farther, moved_centre, squared_gap, one_where_equal)
 
 
 def fit_arrays(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-6):

@@ -1,16 +1,16 @@
 """One pass of softmax regression over the features: loss, gradients, curvature."""
 
 import functools
-import types
 
 import numpy as np
 
 from .. import backend
+from .._fused import fused
 
 
 @functools.cache
 def _formulas(xp):
-    """Elementwise formulas, each one kernel under CuPy, which names it after the function."""
+    """See :func:`lead_fast._fused.fused`."""
 
     def other_terms(logit, top, code, number):
         return xp.where(code == number, 0.0, xp.exp(logit - top))
@@ -29,14 +29,7 @@ def _formulas(xp):
         size = xp.abs(slope)  # p, or 1 - p
         return size * (1.0 - size) * weight
 
-    fuse = getattr(xp, "fuse", lambda formula: formula)
-    return types.SimpleNamespace(
-        other_terms=fuse(other_terms),
-        all_terms=fuse(all_terms),
-        sample_loss=fuse(sample_loss),
-        slope_of=fuse(slope_of),
-        bend_of=fuse(bend_of),
-    )
+    return fused(xp, other_terms, all_terms, sample_loss, slope_of, bend_of)
 
 
 class Pass:

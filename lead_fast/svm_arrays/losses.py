@@ -16,9 +16,10 @@ ovr and ww is smooth by itself: it is the case a = 0, rho = 2 C without an upper
 
 import dataclasses
 import functools
-import types
 
 import numpy as np
+
+from .._fused import fused
 
 
 def host(xp, array):
@@ -49,10 +50,7 @@ class Advance:
 
 @functools.cache
 def _formulas(xp):
-    """The elementwise formulas, each one kernel under CuPy.
-
-    CuPy names a kernel after its function, so none may be called like a function of CUDA's.
-    """
+    """See :func:`lead_fast._fused.fused`."""
 
     def clip_step(multiplier, margin, rho, cap):
         return xp.minimum(xp.maximum(multiplier + rho * margin, 0), cap)
@@ -64,10 +62,7 @@ def _formulas(xp):
     def between(new, cap):
         return (new > 0) & (new < cap)
 
-    fuse = getattr(xp, "fuse", lambda formula: formula)
-    return types.SimpleNamespace(
-        clip_step=fuse(clip_step), slope_term=fuse(slope_term), between=fuse(between)
-    )
+    return fused(xp, clip_step, slope_term, between)
 
 
 class Loss:

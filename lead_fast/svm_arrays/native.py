@@ -46,7 +46,8 @@ class Kernels:
     def narrow(self, columns, data, factor):
         """``factor.T @ data`` if `columns`, else ``data @ factor.T``; None where no kernel suits.
 
-        Kernels are for few classes and float32 rows that start on 16 bytes.
+        Kernels are for few classes and float32 rows that start on 16 bytes. The steps' native code
+        takes them by itself: this is for their tests and benchmarks.
         """
         factor = self.xp.ascontiguousarray(factor)
         shape = (factor.shape[1], data.shape[1]) if columns else (len(data), len(factor))
@@ -156,7 +157,7 @@ class NativeSteps:
             matrix, memory(rows), memory(curvature.mask), memory(curvature.coupling),
             float(curvature.rho), not loss.independent,
         )  # fmt: skip
-        dense = None if precondition is None else precondition.dense(np.float32)
+        dense = None if precondition is None else precondition.dense()
         parts = None if dense is None else tuple(map(memory, dense))
         p = kernels.xp.empty_like(gradient)
         fp = kernels.xp.empty((self.z.n, loss.n_classes), np.float32)

@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from ..svm import SMALL
+from ..svm import ONE_THREAD
 from .losses import host
 
 RANK = 64
@@ -96,7 +96,7 @@ class Preconditioner:
         if diagonal:
             strength = between
         else:
-            where = np if len(between) <= SMALL else xp  # small ones are not worth a GPU
+            where = np if len(between) <= ONE_THREAD else xp  # small ones are not worth a GPU
             found = where.linalg.eigh(where.asarray(between))
             strength, self._turn = (host(where, part) for part in found)
         strength = np.maximum(strength, 0)[:, None]
@@ -117,7 +117,7 @@ class Preconditioner:
         out = outside * turned + ((turned @ basis) * inside) @ basis.T
         return out if turn is None else turn @ out
 
-    def dense(self, dtype):
+    def dense(self):
         """``basis``, ``inside``, ``turn`` and ``mixed`` = turn outside turn^T, for native code.
 
         The inverse is mixed r + turn (inside * (turn^T r basis)) basis^T.
@@ -126,9 +126,9 @@ class Preconditioner:
             mixed = np.diag(self._outside[:, 0])
         else:
             mixed = (self._turn * self._outside[:, 0]) @ self._turn.T
-        basis = self.xp.ascontiguousarray(self.directions.basis.astype(dtype, copy=False))
+        basis = self.xp.ascontiguousarray(self.directions.basis.astype(self.dtype, copy=False))
         parts = [self._inside, mixed] + ([] if self._turn is None else [self._turn])
-        together = self.xp.asarray(np.concatenate([x.ravel() for x in parts]).astype(dtype))
+        together = self.xp.asarray(np.concatenate([x.ravel() for x in parts]).astype(self.dtype))
         ends = np.cumsum([x.size for x in parts])  # one transfer, as each takes long
         inside, mixed, *turn = (
             together[end - x.size : end].reshape(x.shape)

@@ -13,8 +13,8 @@ from .steps import ArraySteps, Search, half_squares
 
 FLOAT64_TOL = 2e-5  # below this gap products are taken in float64
 ALL_ROWS = 0.6  # share of the rows above which they are not gathered
-# Of the gap wanted, what is aimed at: the last steps gain most, so that this takes about a
-# tenth more passes than all of it, and scores that are close keep their order more often.
+# Of the gap wanted, what is aimed at: the last steps gain most, so that this takes 8 % more passes
+# than all of it (on examples/zoo/digits), and scores that are close keep their order more often.
 AIM = 0.4
 LAUNCH_CHECKS = 4  # steps between looks at a residual on a GPU
 
