@@ -7,10 +7,12 @@
     pip install scikit-image mlxtend         # for the others: 16 models, six tasks each
     python bench/make_zoo.py DIR --zoo second
     python bench/make_zoo.py DIR --zoo third
+    python bench/make_zoo.py DIR --zoo fourth    # of other architectures
 
 DIR/TASK/MODEL.npz holds `features` (N, D) float16, `labels` (N,), `finetuned` (N, K) float16 (the
-logits of the fine-tuned network on the training images) and `accuracy` (rates, seeds), percent on
-the test images; DIR/TASK/truth.json the best of the learning rates' means over seeds. Models are
+logits of the fine-tuned network on the training images), `accuracy` (rates, seeds), percent on the
+test images, `parameters`, the number of the backbone's weights, and `operations`, floating-point
+ones per image; DIR/TASK/truth.json the best of the learning rates' means over seeds. Models are
 named ARCHITECTURE-SOURCE-OBJECTIVE. A run that was stopped goes on where it was: what is complete
 in DIR is kept. Nothing is downloaded; see zoo_images.py and those beside it for where the images
 come from.
@@ -31,8 +33,10 @@ ZOOS = {
     "first": "zoo_images",
     "second": "zoo_images_second",
     "third": "zoo_images_third",
+    "fourth": "zoo_images_fourth",
 }
 SEEDS = (1, 2)
+_DEAR = ("res", "cnn_m", "wide", "dense", "deep", "vgg")  # architectures
 
 
 def _zoo(name):
@@ -55,6 +59,7 @@ def _whole(path, save):
 def make_model(job):
     """Pre-train one model and fine-tune it on every task that lacks it; seconds it took."""
     import torch
+    import zoo_backbones
     import zoo_nets
 
     torch.set_num_threads(1)
@@ -65,6 +70,7 @@ def make_model(job):
         return model, 0.0
     architecture, source, objective = model.split("-")
     images = None if source == "none" else _images(zoo, "source", source)
+    parameters, operations = zoo_backbones.size(architecture)
     state = zoo_nets.pretrain(architecture, images, objective, epochs[0], number)
     for task in missing:
         data, accuracy, best = _images(zoo, "task", task), [], None
@@ -81,6 +87,8 @@ def make_model(job):
             "labels": data.train_labels.astype(np.int16),
             "finetuned": best[1].astype(np.float16),
             "accuracy": np.array(accuracy),
+            "parameters": np.int64(parameters),
+            "operations": np.int64(operations),
         }
         (folder / task).mkdir(parents=True, exist_ok=True)
         _whole(folder / task / f"{model}.npz", functools.partial(np.savez_compressed, **arrays))
@@ -122,7 +130,7 @@ def main(argv=None):
         parser.error("--epochs and --jobs start at 1")
     args.folder.mkdir(parents=True, exist_ok=True)
     # The dear ones first, so that no process is left with one of them at the end.
-    order = sorted(models, key=lambda name: not name.startswith(("res", "cnn_m", "wide")))
+    order = sorted(models, key=lambda name: not name.startswith(_DEAR))
     jobs = [(args.folder, args.zoo, model, tasks, tuple(args.epochs)) for model in order]
     start = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(args.jobs) as pool:

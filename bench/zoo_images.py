@@ -136,7 +136,8 @@ def split(images, labels, n_train, seed):
     return Images(images[train], labels[train], images[test], labels[test])
 
 
-def _digits(n_train, seed):
+def digits(n_train, seed):
+    """`n_train` of each of scikit-learn's digits to train with, the rest to test with."""
     images, labels = load_digits(return_X_y=True)
     images = scipy.ndimage.zoom(images.reshape(-1, 8, 8) / 16.0, (1, 2, 2), order=1)
     return split(stack(images), labels, n_train, seed)
@@ -209,7 +210,7 @@ def _sources():
 def _tasks():
     symbols = [*letters(0x2190, 0x21FF, 40), *letters(0x2500, 0x25FF, 40)]
     return {
-        "digits": lambda: _digits(30, 21),
+        "digits": lambda: digits(30, 21),
         "latin": lambda: script(letters(ord("A"), ord("Z")), LATIN, 12, 60, 22),
         "greek": lambda: script(letters(0x03B1, 0x03C9), LATIN, 12, 60, 23),
         "symbols": lambda: script(symbols, DEJAVU, 6, 20, 24),

