@@ -7,15 +7,17 @@
     pip install scikit-image mlxtend         # for the others: 16 models, six tasks each
     python bench/make_zoo.py DIR --zoo second
     python bench/make_zoo.py DIR --zoo third
-    python bench/make_zoo.py DIR --zoo fourth    # of other architectures
+    python bench/make_zoo.py DIR --zoo fourth    # of other architectures, as the next
+    python bench/make_zoo.py DIR --zoo fifth
 
-DIR/TASK/MODEL.npz holds `features` (N, D) float16, `labels` (N,), `finetuned` (N, K) float16 (the
-logits of the fine-tuned network on the training images), `accuracy` (rates, seeds), percent on the
-test images, `parameters`, the number of the backbone's weights, and `operations`, floating-point
-ones per image; DIR/TASK/truth.json the best of the learning rates' means over seeds. Models are
-named ARCHITECTURE-SOURCE-OBJECTIVE. A run that was stopped goes on where it was: what is complete
-in DIR is kept. Nothing is downloaded; see zoo_images.py and those beside it for where the images
-come from.
+DIR/TASK/MODEL.npz holds `features` (N, D) float16, `hidden`, those that lead-fast extract --join
+takes from layers before the last, `labels` (N,), `finetuned` (N, K) float16 (the logits of the
+fine-tuned network on the training images), `accuracy` (rates, seeds), percent on the test images,
+`parameters`, the number of the backbone's weights, and `operations`, floating-point ones per image;
+DIR/TASK/truth.json the best of the learning rates' means over seeds. Models are named
+ARCHITECTURE-SOURCE-OBJECTIVE. A run that was stopped goes on where it was: what is complete in DIR
+is kept. Nothing is downloaded; see zoo_images.py and those beside it for where the images come
+from.
 """
 
 import argparse
@@ -34,9 +36,10 @@ ZOOS = {
     "second": "zoo_images_second",
     "third": "zoo_images_third",
     "fourth": "zoo_images_fourth",
+    "fifth": "zoo_images_fifth",
 }
 SEEDS = (1, 2)
-_DEAR = ("res", "cnn_m", "wide", "dense", "deep", "vgg")  # architectures
+_DEAR = ("res", "cnn_m", "wide", "dense", "deep", "vgg", "grouped", "nin")  # architectures
 
 
 def _zoo(name):
@@ -82,8 +85,10 @@ def make_model(job):
             accuracy.append([found for found, _ in runs])
             if best is None or np.mean(accuracy[-1]) > best[0]:
                 best = np.mean(accuracy[-1]), runs[0][1]
+        last, hidden = zoo_nets.features(architecture, state, data)
         arrays = {
-            "features": zoo_nets.features(architecture, state, data.train).astype(np.float16),
+            "features": last.astype(np.float16),
+            "hidden": hidden,
             "labels": data.train_labels.astype(np.int16),
             "finetuned": best[1].astype(np.float16),
             "accuracy": np.array(accuracy),

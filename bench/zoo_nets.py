@@ -11,6 +11,8 @@ from torch.nn import functional
 from zoo_backbones import backbone
 from zoo_images import SIZE
 
+from lead_fast import extract
+
 LEARNING_RATES = (1e-3, 4e-3)
 BATCH = 32
 
@@ -89,8 +91,10 @@ def finetune(architecture, state, task, rate, epochs, seed):
     return 100.0 * float(right.mean()), outputs(network, task.train)
 
 
-def features(architecture, state, images):
-    """Features (N, D) of the frozen backbone."""
+def features(architecture, state, task):
+    """Features (N, D) of the frozen backbone on a task, and those of its hidden layers (N, D')."""
     body, _ = backbone(architecture)
     body.load_state_dict(state)
-    return outputs(body, images)
+    pairs = list(zip(_tensor(task.train), task.train_labels.tolist(), strict=True))
+    found = extract(body, pairs, join=True, device="cpu", batch_size=500, progress=False)
+    return outputs(body, task.train), found.features[""]

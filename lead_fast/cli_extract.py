@@ -28,6 +28,10 @@ def add_commands(commands):
         "--layers", metavar="NAME[,NAME...]", help="layers, each a row of the zoo (pooled output)"
     )
     extract.add_argument(
+        "--join", action="store_true",
+        help="one row per model: these layers, or hidden ones found by themselves, side by side",
+    )  # fmt: skip
+    extract.add_argument(
         "--logits", action="store_true", help="keep the classifier's output, for leep and nce"
     )
     extract.add_argument("--device", help="as torch calls it (a GPU if there is one)")
@@ -49,9 +53,9 @@ def _extract(arguments):
         results.append(entry)
         try:
             found = extract(
-                spec, arguments.data, arguments.out, layers=layers, logits=arguments.logits,
-                device=arguments.device, precision=arguments.precision, dtype=arguments.dtype,
-                batch_size=arguments.batch_size, workers=arguments.workers,
+                spec, arguments.data, arguments.out, layers=layers, join=arguments.join,
+                logits=arguments.logits, device=arguments.device, precision=arguments.precision,
+                dtype=arguments.dtype, batch_size=arguments.batch_size, workers=arguments.workers,
             )  # fmt: skip
         except LeadFastError as error:
             entry["error"] = one_line(error)

@@ -16,6 +16,7 @@ from lead_fast.evaluation import (
     agreement,
     kendall,
     measures,
+    model_sizes,
     paper_table,
     pearson,
     ties,
@@ -171,6 +172,13 @@ def test_published_numbers():
     assert abs(np.mean(list(paper_table(1)["LEAD"].values())) - 0.747) < 1e-3
     assert abs(np.mean(list(paper_table(2)["LEAD"].values())) - 0.746) < 1e-3
     assert set(paper_table(3)["LEAD"]) == {"2", "5", "10"}
+    for of in ("parameters", "operations"):
+        assert set(model_sizes(of)) == set(true_accuracies()["cifar10"])
+    assert (
+        model_sizes()["resnet50"] == 25_557_032 and model_sizes("operations")["resnet50"] == 4.089
+    )
+    with pytest.raises(InputError, match="of"):
+        model_sizes("bytes")
     paper_table(1)["LEAD"]["cifar10"] = 0.0  # a copy
     assert paper_table(1)["LEAD"]["cifar10"] == 0.791
     with pytest.raises(InputError, match="number"):

@@ -188,3 +188,34 @@ def test_plots(tmp_path):
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (tmp_path / "plots").iterdir()}
     assert names == {f"own-{kind}.png" for kind in ("ablation", "ranks", "states")}
+
+
+def test_model_size(tmp_path):
+    models = ("a", "b", "c", "d")
+    truth = dict(zip(models, (50.0, 60.0, 70.0, 80.0), strict=True))
+    for task, size in (("rising", [1, 2, 3, 4]), ("falling", [4, 3, 2, 1]), ("unknown", None)):
+        folder = tmp_path / "zoo" / task
+        write_zoo(folder, task, models)
+        (folder / "truth.json").write_text(json.dumps(truth))
+        for number, model in enumerate(models):
+            if size is None:
+                continue
+            with np.load(folder / f"{model}.npz") as file:
+                arrays = dict(file)
+            arrays |= {"parameters": size[number], "operations": 5 - size[number]}
+            np.savez(folder / f"{model}.npz", **arrays)
+    out = tmp_path / "sizes.json"
+    flags = ("--features", tmp_path / "zoo", "--markdown", "--json", out)
+    done = script("model_size.py", *flags)
+    assert done.returncode == 0, done.stderr
+    assert "zoo/unknown: skipped" in done.stderr
+    assert "| operations alone | 0.633 |" in done.stdout
+    assert "| LEAD (paper) | 0.698 |" in done.stdout
+    found = json.loads(out.read_text())
+    assert found["tasks"] == ["zoo/falling", "zoo/rising"]
+    assert found["tau"]["parameters alone"] == pytest.approx([-1, 1])
+    assert found["tau"]["operations alone"] == pytest.approx([1, -1])
+    assert found["tau"]["lead+size, weight 2"][1] == pytest.approx(1)
+    sizes = dict(zip(models, (4, 3, 2, 1), strict=True))
+    scores = lead_fast.rank(tmp_path / "zoo" / "falling", metric="lead+size", size=sizes).scores
+    assert found["tau"]["lead+size"][0] == weighted_tau(scores, truth)

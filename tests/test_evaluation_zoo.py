@@ -87,7 +87,14 @@ def test_characters_are_drawn_from_fonts(bench):
 
 
 @pytest.mark.parametrize(
-    "name", ["zoo_images", "zoo_images_second", "zoo_images_third", "zoo_images_fourth"]
+    "name",
+    [
+        "zoo_images",
+        "zoo_images_second",
+        "zoo_images_third",
+        "zoo_images_fourth",
+        "zoo_images_fifth",
+    ],
 )
 def test_zoos_hold_together(bench, name):
     pytest.importorskip("torch")
@@ -100,7 +107,9 @@ def test_zoos_hold_together(bench, name):
     assert {model.split("-")[1] for model in images.MODELS} == {*images.SOURCES, "none"}
 
 
-@pytest.mark.parametrize("name", ["zoo_images_second", "zoo_images_third", "zoo_images_fourth"])
+@pytest.mark.parametrize(
+    "name", ["zoo_images_second", "zoo_images_third", "zoo_images_fourth", "zoo_images_fifth"]
+)
 def test_images_of_other_zoos(bench, name):
     for module in ("skimage", "mlxtend", "matplotlib"):
         pytest.importorskip(module)
@@ -113,4 +122,6 @@ def test_images_of_other_zoos(bench, name):
         for labels in (found.train_labels, found.test_labels):
             assert np.array_equal(np.unique(labels), classes)
         seen = {image.tobytes() for image in found.train}
-        assert not any(image.tobytes() in seen for image in found.test)
+        drawn = [image for image in found.test if np.ptp(image) > 1e-3]  # a patch may be all black
+        assert len(drawn) > 0.9 * len(found.test)
+        assert not any(image.tobytes() in seen for image in drawn)

@@ -2,7 +2,7 @@
 
 from .agreement import Interval, agreement, measures, ties
 from .correlation import CONVENTIONS, kendall, pearson, top_k_regret, weighted_tau
-from .published import paper_table, true_accuracies
+from .published import model_sizes, paper_table, true_accuracies
 from .tables import match_truth, read_table
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "kendall",
     "match_truth",
     "measures",
+    "model_sizes",
     "paper_table",
     "pearson",
     "read_table",

@@ -1,4 +1,4 @@
-"""Published numbers: accuracies of the paper's two zoos, and the paper's own tables."""
+"""Published numbers: accuracies and sizes of the models the paper ranks, and its own tables."""
 
 from __future__ import annotations
 
@@ -50,6 +50,35 @@ def true_accuracies(zoo="supervised"):
     """
     choice("zoo", zoo, ("supervised", "selfsupervised"))
     return copy.deepcopy(_load(f"truth_{zoo}")["tasks"])
+
+
+def model_sizes(of="parameters"):
+    """Sizes of the 11 supervised models that the paper ranks; its 12 others are all ResNet-50.
+
+    Parameters
+    ----------
+    of : {"parameters", "operations"}
+        The number of parameters, with the classifier of ImageNet's classes, or 1e9 multiply-adds
+        per image.
+
+    Returns
+    -------
+    dict {model: number}
+        As torchvision documents them, see the file ``lead_fast/data/sizes_supervised.json``.
+
+    Raises
+    ------
+    InputError
+        No such size.
+
+    Examples
+    --------
+    >>> from lead_fast.evaluation import model_sizes
+    >>> model_sizes()["resnet34"]
+    21797672
+    """
+    choice("of", of, ("parameters", "operations"))
+    return dict(_load("sizes_supervised")[of])
 
 
 def paper_table(number):

@@ -56,7 +56,7 @@ class Extracted:
 
 
 def extract(
-    model, data, out=None, *, name=None, layers=None, logits=False, device=None,
+    model, data, out=None, *, name=None, layers=None, join=False, logits=False, device=None,
     precision="float32", dtype="float16", batch_size=64, workers=0, transform=None, progress=None,
 ):  # fmt: skip
     """Features of every image by a frozen model, ready to be ranked.
@@ -82,6 +82,10 @@ def extract(
         Layers whose outputs are the features, as ``module.named_modules()`` calls them, all in one
         pass. By default the model's pooled output, or what goes into its last linear layer if it
         comes with a classifier (timm, torchvision) or `logits` is set.
+    join : bool, default False
+        Whether the features of an image are the outputs of several layers side by side, one row of
+        the zoo: of `layers`, or by default of at most four hidden layers, found evenly among the
+        model's blocks before the last one. ``"lead+"`` ranks better by them, see Notes.
     logits : bool, default False
         Whether to keep the output of the classifier, which leep and nce need.
     device : str, optional
@@ -113,6 +117,11 @@ def extract(
     -----
     Outputs of shape (B, C, H, W) are averaged over places, (B, T, C) over tokens. A model of
     Transformers gives its ``pooler_output``, unless its checkpoint has no weights for that.
+
+    The features of the last layer are made for what a model was trained on; how well the layers
+    below suit new images says more of how well it can be fine-tuned. ``bench/RANKING.md`` has what
+    `join` is worth. A block is a child of the model, or of what in it is only a container; a
+    convolution or linear layer is one together with the norm and activation after it.
     Memory: the features of all images in `dtype`.
 
     Examples
@@ -132,7 +141,7 @@ def extract(
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     source = open_model(model, logits, name)
     layers = [layers] if isinstance(layers, str) else layers
-    taps = Taps(source.module, layers, logits or (source.classifier and not layers))
+    taps = Taps(source.module, layers, logits or (source.classifier and not layers), join)
     loader, fingerprint = open_data(
         data, transform or source.transform, batch_size, workers, device.type == "cuda"
     )
@@ -150,7 +159,7 @@ def extract(
             raise InputError(f"{out}: {error.strerror}") from error
         paths = {layer: out / file_name(source.name, layer) for layer in taps.names}
         if fingerprint and all(
-            path.exists() and matches(path, {**known, "layer": layer})
+            path.exists() and matches(path, {**known, "layer": taps.kinds[layer]})
             for layer, path in paths.items()
         ):
             return Extracted(paths=list(paths.values()), skipped=True)
@@ -165,7 +174,11 @@ def extract(
         arrays = {"features": features[layer], "labels": labels}
         if kept is not None:
             arrays["output"] = kept
-        metadata = {**known, "layer": layer, **_about(source, model, len(labels) / seconds)}
+        metadata = {
+            **known,
+            "layer": taps.kinds[layer],
+            **_about(source, model, len(labels) / seconds),
+        }
         write(path, arrays, metadata)
     return Extracted(
         features, labels, kept, len(labels) / seconds, found.size, list(paths.values())

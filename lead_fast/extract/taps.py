@@ -7,6 +7,7 @@ import contextlib
 from .._optional import need
 from .._text import name_list
 from ..errors import InputError
+from .hidden import MOST, hidden_layers
 
 
 def pooled(value, where):
@@ -46,11 +47,21 @@ class Taps:
         `logits`, what goes into the last linear layer.
     logits : bool
         Whether the output of the model is kept as the logits of its classifier.
+    join : bool
+        Whether the features are the layers' outputs side by side; by default those of hidden
+        layers, which are looked for with the first batch.
+
+    Attributes
+    ----------
+    names : list of str
+        Keys of the features.
+    kinds : dict {name: str}
+        What each is taken from, for the metadata of its file.
     """
 
-    def __init__(self, module, layers=None, logits=False):
+    def __init__(self, module, layers=None, logits=False, join=False):
         torch = need("torch", "extracting features")
-        self.module, self.logits = module, logits
+        self.module, self.logits, self.join = module, logits, join
         self._hooks = []  # (module, name, whether its input is taken)
         modules = dict(module.named_modules())
         if layers:
@@ -62,6 +73,8 @@ class Taps:
                 raise InputError(f"layers: a name given twice in {', '.join(layers)}")
             self.names = list(layers)
             self._hooks = [(modules[name], name, False) for name in layers]
+        elif join:
+            self.names = []
         elif logits:
             linear = [one for one in modules.values() if isinstance(one, torch.nn.Linear)]
             if not linear:
@@ -70,9 +83,18 @@ class Taps:
             self._hooks = [(linear[-1], "", True)]
         else:
             self.names = [""]
+        self.kinds = {name: name for name in self.names}
+        self._layers = self.names
+        if join:
+            self.names = [""]
+            self.kinds = {"": "join " + (",".join(layers) if layers else f"hidden, {MOST} at most")}
 
     def __call__(self, images):
         """Features ``{name: (B, D)}`` and logits (B, S) or None of a batch of images."""
+        if not self._layers:
+            self._layers = hidden_layers(self.module, images[:2], self.logits)
+            modules = dict(self.module.named_modules())
+            self._hooks = [(modules[name], name, False) for name in self._layers]
         found = {}
         with contextlib.ExitStack() as stack:
             for module, name, before in self._hooks:
@@ -88,10 +110,14 @@ class Taps:
             output = self.module(images)
         if not self._hooks:
             found[""] = output
-        missing = [name for name in self.names if name not in found]
+        missing = [name for name in self._layers if name not in found]
         if missing:
             raise InputError(f"layers: not reached by a forward pass: {name_list(missing)}")
         logits = None
         if self.logits:
             logits = pooled(getattr(output, "logits", output), "the model")
-        return {n: pooled(found[n], f"layer {n}" if n else "the model") for n in self.names}, logits
+        features = {n: pooled(found[n], f"layer {n}" if n else "the model") for n in self._layers}
+        if self.join:  # in float32, as autocast gives different types
+            torch = need("torch", "extracting features")
+            features = {"": torch.cat([part.float() for part in features.values()], dim=1)}
+        return features, logits

@@ -93,6 +93,29 @@ def array_names(path):
         return list(_safetensors_header(file, path)[0])
 
 
+def read_integer(path, name):
+    """An integer of no dimensions in an ``.npz`` file; None where that name holds nothing or else.
+
+    Raises
+    ------
+    InputError
+        The file is missing or damaged.
+    """
+    path = os.fspath(path)
+    with _open_npz(path) as (archive, file):
+        names = _npz_names(archive)
+        if name not in names:
+            return None
+        with archive.open(archive.namelist()[names.index(name)]) as stream:
+            try:
+                shape, _, dtype = _npy_header(stream, path)
+            except InputError:  # whoever asks for that array will be told
+                return None
+        if shape != () or dtype.kind not in "iu":
+            return None
+        return int(_read_npz_member(archive, file, path, name, np.empty))
+
+
 def read_metadata(path):
     """``{str: str}`` that a ``.safetensors`` file says about itself; empty for other files."""
     path = os.fspath(path)

@@ -2,8 +2,9 @@
 
 A zoo is a directory with, per model, any of
 
-- ``MODEL.npz`` or ``MODEL.safetensors``, with arrays ``features`` (N, D) and ``labels`` (N,), and
-  ``output`` for the metrics that look at the source classifier's outputs;
+- ``MODEL.npz`` or ``MODEL.safetensors``, with arrays ``features`` (N, D) and ``labels`` (N,),
+  ``output`` for the metrics that look at the source classifier's outputs, and, for those that look
+  at the model's size, ``parameters``: an integer in the one, metadata in the other;
 - ``MODEL_DATASET_feature.npy`` beside ``MODEL_DATASET_label.npy`` (and ``_output.npy``), as the
   published code of SFDA, PED and ETran writes them;
 - ``MODEL/features.npy`` beside ``MODEL/targets.npy`` (and ``preds.npy``), as the
@@ -54,8 +55,12 @@ class ModelFiles:
 
     def parameters(self):
         """How many parameters the model has, where its file says so; else None."""
-        text = formats.read_metadata(self.features).get("parameters", "")
-        return int(text) if re.fullmatch("[0-9]{1,15}", text) else None
+        if self.features.suffix == ".npz":
+            count = formats.read_integer(self.features, "parameters")
+        else:
+            text = formats.read_metadata(self.features).get("parameters", "")
+            count = int(text) if re.fullmatch("[0-9]{1,15}", text) else None
+        return count if count is not None and count > 0 else None
 
     def state(self):
         """What changes whenever the file of the features does."""

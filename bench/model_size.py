@@ -1,0 +1,103 @@
+"""What is the size of a model worth? Metrics with it, without it, and it alone.
+
+    python bench/model_size.py --features DIR --also DIR    # zoos of make_zoo.py
+
+First the published accuracies of the paper's supervised models: the weighted tau of their numbers
+of parameters and of operations, beside those of the metrics in the paper. Then the tasks of zoos
+whose files say how large the models are; others are named and skipped.
+
+- "parameters", "operations" alone: the order of the sizes; models of one architecture tie.
+- "lead+size": the metric, with weights of the size. "by operations": with those for its size.
+- "parc, size" and the like: another metric in lead+'s place, standardised and added likewise.
+"""
+
+import json
+import pathlib
+
+import numpy as np
+from tables import COLUMNS, arguments, load, mean, print_table, say, scores, tasks, tau
+
+from lead_fast.evaluation import model_sizes, paper_table, true_accuracies
+from lead_fast.zoo import formats
+
+SIZES = ("parameters", "operations")
+WEIGHTS = (0.25, 0.5, 2.0)
+OTHERS = ("parc", "logme", "hscore", "gbc")
+
+
+def published(convention):
+    """Rows: weighted tau on the paper's data sets, of sizes and of what it reports."""
+    truth, theirs = true_accuracies(), paper_table(1)
+    names = [name for name in truth if name in theirs["LEAD"]]
+    rows = [["", *names, "mean"]]
+    for of in SIZES:
+        values = [tau(model_sizes(of), truth[name], convention) for name in names]
+        rows.append([f"{of} alone", *values, mean(values)])
+    for metric in COLUMNS:
+        values = [theirs[metric][name] for name in names]
+        rows.append([f"{metric} (paper)", *values, mean(values)])
+    return rows
+
+
+def sizes(models, of):
+    """``{model: size}`` of files; None unless all of them say it."""
+    found = {
+        model.name: formats.read_integer(model.features, of)
+        for model in models
+        if model.features.suffix == ".npz"
+    }
+    return found if found and len(found) == len(models) and None not in found.values() else None
+
+
+def standardised(values):
+    return (values - values.mean()) / values.std()
+
+
+def study(features, labels, size):
+    """``{candidate: {model: score}}`` of one task; `size` is ``{of: {model: number}}``."""
+    found = {f"{of} alone": size[of] for of in SIZES}
+    found |= scores(features, labels, ("lead+", *OTHERS))
+    parameters, operations = (size[of] for of in SIZES)
+    found |= scores(features, labels, ["lead+size"], size=parameters)
+    for name, given, options in (
+        *((f"lead+size, weight {w:g}", parameters, {"weight": w}) for w in WEIGHTS),
+        ("lead+size, by operations", operations, {}),
+    ):
+        found[name] = scores(features, labels, ["lead+size"], size=given, **options)["lead+size"]
+    added = standardised(np.log([parameters[model] for model in features]))
+    for name in OTHERS:
+        whole = standardised(np.array([found[name][model] for model in features])) + added
+        found[f"{name}, size"] = dict(zip(features, whole.tolist(), strict=True))
+    return found
+
+
+def main(argv=None):
+    """Print both tables; see the module."""
+    args = arguments(
+        __doc__.split("\n", 1)[0], argv,
+        ("--also", {"type": pathlib.Path, "action": "append", "default": []}),
+    )  # fmt: skip
+    print_table(published(args.convention), args.markdown)
+    table, names = {}, []
+    for folder in (args.features, *args.also):
+        for task, models, truth in tasks(folder, "supervised", args.tasks):
+            size = {of: sizes(models, of) for of in SIZES}
+            if None in size.values():
+                say(f"{folder.name}/{task}: skipped, its files do not say how large the models are")
+                continue
+            names.append(f"{folder.name}/{task}")
+            say(names[-1])
+            for name, found in study(*load(models), size).items():
+                table.setdefault(name, []).append(tau(found, truth, args.convention))
+    if not names:
+        return
+    rows = [["", *names, "mean", "lowest"]]
+    rows += [[name, *values, mean(values), min(values)] for name, values in table.items()]
+    print()
+    print_table(rows, args.markdown)
+    if args.json:
+        args.json.write_text(json.dumps({"tasks": names, "tau": table}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
