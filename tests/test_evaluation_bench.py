@@ -190,7 +190,7 @@ def test_plots(tmp_path):
     assert names == {f"own-{kind}.png" for kind in ("ablation", "ranks", "states")}
 
 
-def test_model_size(tmp_path):
+def test_beyond_last_layer(tmp_path):
     models = ("a", "b", "c", "d")
     truth = dict(zip(models, (50.0, 60.0, 70.0, 80.0), strict=True))
     for task, size in (("rising", [1, 2, 3, 4]), ("falling", [4, 3, 2, 1]), ("unknown", None)):
@@ -203,10 +203,11 @@ def test_model_size(tmp_path):
             with np.load(folder / f"{model}.npz") as file:
                 arrays = dict(file)
             arrays |= {"parameters": size[number], "operations": 5 - size[number]}
+            arrays["hidden"] = -arrays["features"]
             np.savez(folder / f"{model}.npz", **arrays)
     out = tmp_path / "sizes.json"
     flags = ("--features", tmp_path / "zoo", "--markdown", "--json", out)
-    done = script("model_size.py", *flags)
+    done = script("beyond_last_layer.py", *flags)
     assert done.returncode == 0, done.stderr
     assert "zoo/unknown: skipped" in done.stderr
     assert "| operations alone | 0.633 |" in done.stdout
@@ -216,6 +217,8 @@ def test_model_size(tmp_path):
     assert found["tau"]["parameters alone"] == pytest.approx([-1, 1])
     assert found["tau"]["operations alone"] == pytest.approx([1, -1])
     assert found["tau"]["lead+size, weight 2"][1] == pytest.approx(1)
+    for name in ("lead+", "parc", "lead+size"):  # the sign of features does not matter to them
+        assert found["tau"][f"{name}, hidden"] == pytest.approx(found["tau"][name])
     sizes = dict(zip(models, (4, 3, 2, 1), strict=True))
     scores = lead_fast.rank(tmp_path / "zoo" / "falling", metric="lead+size", size=sizes).scores
     assert found["tau"]["lead+size"][0] == weighted_tau(scores, truth)

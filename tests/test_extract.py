@@ -383,6 +383,10 @@ def test_a_saved_model_of_transformers(vit, folder, tmp_path):
     assert np.allclose(with_logits.logits, logits, atol=1e-5)
     assert lead_fast.extract(f"hf:{path}", folder, out).skipped
     assert (out / "vit.safetensors").exists()
+    joined = lead_fast.extract(f"hf:{path}", folder, join=True)
+    with torch.no_grad():
+        states = model(x, output_hidden_states=True).hidden_states  # patches, then each layer
+    assert_near(joined.features[""], np.hstack([one.mean(1).numpy() for one in states[:-1]]))
 
 
 def importable(name):
@@ -415,6 +419,8 @@ def test_models_of_other_libraries(library, folder, tmp_path):
     found = lead_fast.extract(f"{spec},weights={tmp_path}/w.safetensors", folder, logits=True)
     assert found.logits.shape == (8, 1000)
     assert found.features[""].shape[0] == 8 and found.features[""].shape[1] >= 512
+    hidden = lead_fast.extract(f"{spec},weights={tmp_path}/w.safetensors", folder, join=True)
+    assert hidden.features[""].shape[0] == 8 and 100 < hidden.features[""].shape[1] < 4000
 
 
 def test_a_data_set_of_hugging_face(folder, tmp_path):
@@ -442,6 +448,8 @@ def test_the_command(vit, folder, tmp_path, capsys):
     assert cli.main([*command, "--logits"]) == 0
     first = capsys.readouterr()
     assert first.out.startswith("vit  8 x 16  ")
+    assert cli.main([*command[:4], f"{out}-hidden", *command[5:], "--join"]) == 0
+    assert capsys.readouterr().out.startswith("vit  8 x 32  ")
     assert cli.main([*command, "hf:/nowhere", "--logits", "--json"]) == 1
     second = capsys.readouterr()
     result = json.loads(second.out)["models"]

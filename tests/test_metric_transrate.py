@@ -97,13 +97,47 @@ def test_small_classes_warn():
         lf.score(relu_features(labels, 16), labels, "transrate")
 
 
-def test_float32_determinants_give_way_to_float64(rng):
+def wide(rng, n, d, scale):
+    """Few directions of very different variance, mean far from 0: hard for float32."""
+    latent = rng.standard_normal((n, 20)) * np.geomspace(1, 1e-3, 20)
+    return np.float32(scale * (latent @ rng.standard_normal((20, d)) + 5.0))
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+@pytest.mark.parametrize(("n", "d"), [(90, 200), (90, 90), (300, 60), (300, 20)])
+def test_what_float32_cannot_factorise(rng, monkeypatch, n, d, in_turn):
+    if in_turn:
+        monkeypatch.setattr(transrate, "_IN_TURN", 0.0)
+        monkeypatch.setattr(TransRate, "_rates_by_class", None)
+    labels = np.arange(n) % 3
+    x = wide(rng, n, d, 100.0)
+    expected = reference(x, labels)
+    # A difference of rates of which each is far larger.
+    assert abs(lf.score(x, labels, "transrate") - expected) <= 3e-4 * abs(expected)
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+@pytest.mark.parametrize(("n", "d", "copies"), [(90, 200, (3, 1)), (300, 60, (1, 3))])
+def test_what_float64_cannot_factorise_is_refused(rng, monkeypatch, n, d, copies, in_turn):
+    if in_turn:
+        monkeypatch.setattr(transrate, "_IN_TURN", 0.0)
+    part = rng.standard_normal((n // copies[0], d // copies[1]))
+    x = np.float32(1e12 * np.tile(part, copies))  # of less rank than n and d
+    with pytest.raises(InputError, match=r"too large for eps = 0\.0001"):
+        lf.score(x, np.arange(n) % 3, "transrate")
+
+
+def test_float32_determinants_are_known_to_be_uncertain(rng):
     basis, _ = np.linalg.qr(rng.standard_normal((64, 64)))
     mild = basis * np.geomspace(1, 1e-2, 64) @ basis.T
     harsh = basis * np.geomspace(1, 1e-6, 64) @ basis.T
-    for matrix, limit in ((mild, 1e-5), (harsh, 3e-2)):
-        single = np.asfortranarray(matrix, np.float32)
+    for matrix, dtype, limit in (
+        (mild, np.float32, 1e-5), (mild, np.float64, 1e-12), (harsh, np.float64, 1e-9)
+    ):  # fmt: skip
+        found = _linalg.log_determinant(np.asfortranarray(matrix, dtype))
         expected = np.linalg.slogdet(matrix)[1]
-        assert abs(_linalg.log_determinant(single) - expected) <= limit * abs(expected)
-    with pytest.raises(np.linalg.LinAlgError):
-        _linalg.log_determinant(np.asfortranarray(-matrix))
+        assert abs(found - expected) <= limit * abs(expected)
+    nearly = basis * np.geomspace(1, 1e-9, 64) @ basis.T
+    assert _linalg.log_determinant(np.asfortranarray(nearly, np.float32)) is None
+    for dtype in (np.float32, np.float64):
+        assert _linalg.log_determinant(np.asfortranarray(-mild, dtype)) is None

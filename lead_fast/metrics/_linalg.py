@@ -219,39 +219,25 @@ def solve_transposed(factor, b):
 SAFE_PIVOT = 1e-4
 
 
-def log_determinant(a, work=None):
-    """Logarithm of the determinant of a positive definite array.
+def log_determinant(a):
+    """Logarithm of the determinant of a positive definite array, or None if that is too uncertain.
 
     Parameters
     ----------
     a : array (D, D) float32 or float64
-        Only its upper triangle is read. Factorised in its own type, but for float32 arrays that
-        are too close to singular; see :func:`cholesky_upper`.
-    work : array (D, D) float32, optional
-        Fortran order; room for a float32 factor.
+        Only its upper triangle is read; overwritten in Fortran order, see :func:`cholesky_upper`.
+
+    Returns
+    -------
+    float or None
+        None if rounding has made `a` indefinite; of float32 arrays also if a pivot is not safe.
     """
-    if a.dtype == np.float32:
-        if work is None:
-            work = namespace(a).empty_like(a, order="F")
-        work[...] = a
-        found = safe_log_determinant(work)
-        if found is not None:
-            return found
-        a = a.astype(np.float64, order="F")
-    factor = cholesky_upper(a)
-    if factor is None:
-        raise np.linalg.LinAlgError("not positive definite")
-    return 2.0 * float(namespace(factor).log(factor.diagonal()).sum())
-
-
-def safe_log_determinant(a):
-    """As :func:`log_determinant`, of a float32 array that is overwritten; None if too uncertain."""
     diagonal = a.diagonal().astype(np.float64)
     factor = cholesky_upper(a)
     if factor is None:
         return None
     pivots = factor.diagonal().astype(np.float64) ** 2
-    if not bool((pivots > SAFE_PIVOT * diagonal).all()):
+    if a.dtype == np.float32 and not bool((pivots > SAFE_PIVOT * diagonal).all()):
         return None
     return float(namespace(pivots).log(pivots).sum())
 

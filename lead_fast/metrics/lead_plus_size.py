@@ -51,7 +51,7 @@ class LeadPlusSize(LeadPlus):
 
     The form, equal parts of both, was fixed before a zoo of other architectures than those it was
     found on was made. ``bench/RANKING.md`` has its figures there and elsewhere, and what sizes
-    alone are worth: ``python bench/model_size.py`` prints them.
+    alone are worth: ``python bench/beyond_last_layer.py`` prints them.
 
     Time: that of ``"lead+"``, with which it shares all work. Memory: the same. A constant column
     counts as 0.

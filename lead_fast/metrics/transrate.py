@@ -3,6 +3,7 @@
 import numpy as np
 
 from .. import backend
+from ..errors import InputError
 from ..options import real
 from ._base import Metric, warn
 from ._linalg import (
@@ -12,7 +13,6 @@ from ._linalg import (
     log_determinant,
     outer_sum,
     plus_outer_narrow,
-    safe_log_determinant,
 )
 
 _IN_TURN = 2.0  # threads per class from which on all work on one class
@@ -36,6 +36,11 @@ class TransRate(Metric):
         the same, as in the public code. The two agree for classes of one size.
     dtype : {"float32", "float64"}
     device : {None, "cpu", "cuda", "cuda:N"}
+
+    Raises
+    ------
+    InputError
+        Features so large that eps is lost in the rounding of float64.
 
     Warns
     -----
@@ -96,56 +101,92 @@ class TransRate(Metric):
         scale = counts * self.eps
         size = np.full(shared.k, shared.d) if square else np.minimum(counts, shared.d)
         found, pivots = shared.class_log_determinants(scale, square)
+        rates = 0.5 * (found - size * np.log(scale))
         for c in np.flatnonzero(~(pivots > SAFE_PIVOT)):
-            exact, _ = shared.refined.class_log_determinants(scale[c : c + 1], False, [c])
-            found[c], size[c] = exact[0], min(counts[c], shared.d)
-        if not np.isfinite(found).all():
-            raise np.linalg.LinAlgError("not positive definite")
-        return 0.5 * (found - size * np.log(scale))
+            rates[c] = self._refined_class_rate(shared, c)
+        return rates
 
     def _rates_in_turn(self, shared, square):
         """The same, one class after the other, each on all threads."""
-        rates = np.empty(shared.k)
-        if not square:
-            for c, rows in enumerate(shared.labels.rows_by_class()):
-                rates[c] = self._class_rate(shared, rows)
-            return rates
-        work = np.empty((shared.d, shared.d), np.float32, order="F")
-        for c, scatter in shared.class_scatters():
-            offset = (shared.class_means[c] - shared.mean) * np.sqrt(shared.counts[c])
-            rates[c] = self._rate(add_outer(scatter, offset), shared.counts[c], work)
+        rates, counts = np.empty(shared.k), shared.counts_on_host
+        for c, gram in self._grams_about_the_mean(shared, square):
+            found = self._from_gram(gram, counts[c])
+            rates[c] = self._refined_class_rate(shared, c) if found is None else found
         return rates
+
+    def _grams_about_the_mean(self, shared, square):
+        """Pairs of a class and its scatter about the mean of all, the caller's to change."""
+        if square:
+            for c, scatter in shared.class_scatters():
+                offset = (shared.class_means[c] - shared.mean) * np.sqrt(shared.counts[c])
+                yield c, add_outer(scatter, offset)
+        else:
+            for c, rows in enumerate(shared.labels.rows_by_class()):
+                yield c, _class_gram(shared, rows)
+
+    def _refined_class_rate(self, shared, c):
+        """The rate of a class from float64 products."""
+        count = shared.counts_on_host[c]
+        scale = np.array([count * self.eps], dtype=np.float64)
+        found, _ = shared.refined.class_log_determinants(scale, False, [c])
+        if not np.isfinite(found[0]):
+            raise _too_large(self.eps)
+        return 0.5 * (found[0] - min(count, shared.d) * np.log(scale[0]))
 
     def _rate_of_all(self, shared):
         if shared.n <= shared.d:
-            return self._rate(_centred_gram(shared), shared.n)
+            return self._rate(_centred_gram, shared)
         if shared.dtype == np.float32:
-            scale = shared.n * self.eps
             matrix = plus_outer_narrow(shared.within_upper, shared.class_spread)
-            add_to_diagonal(matrix, np.float32(scale))
-            found = safe_log_determinant(matrix)
+            found = self._from_gram(matrix, shared.n)
             if found is not None:
-                return 0.5 * (found - shared.d * np.log(scale))
-        return self._rate(shared.xp.array(shared.refined.total, order="F"), shared.n)
+                return found
+        return self._rate(_total, shared.refined)
 
-    def _rate(self, gram, n, work=None):
-        """Half the log-determinant of I + gram / (n eps); overwrites its upper triangle."""
+    def _rate(self, make, shared):
+        """The rate of all samples from what `make` makes, in float64 if float32 is too coarse."""
+        found = self._from_gram(make(shared), shared.n)
+        if found is None and shared.dtype == np.float32:
+            found = self._from_gram(make(shared.refined), shared.n)
+        if found is None:
+            raise _too_large(self.eps)
+        return found
+
+    def _from_gram(self, gram, n):
+        """Half the log-determinant of I + gram / (n eps), or None if its precision is too coarse.
+
+        `gram` is overwritten; only its upper triangle counts.
+        """
         # |I + gram / (n eps)| = |gram + n eps I| / (n eps)^D
         scale = n * self.eps
         add_to_diagonal(gram, gram.dtype.type(scale))
-        return 0.5 * (log_determinant(gram, work) - len(gram) * np.log(scale))
+        found = log_determinant(gram)
+        return None if found is None else 0.5 * (found - len(gram) * np.log(scale))
 
-    def _class_rate(self, shared, rows):
-        mean = shared.mean.astype(shared.dtype)
-        if len(rows) > shared.d:
-            gram = None
-            for _, block in shared.blocks(rows):
-                gram = outer_sum(block - mean, gram)
-            return self._rate(gram, len(rows))
-        centred = np.empty((len(rows), shared.d), shared.dtype)
-        for place, block in shared.blocks(rows):
-            np.subtract(block, mean, out=centred[place])
-        return self._rate(outer_sum(np.ascontiguousarray(centred.T)), len(rows))
+
+def _too_large(eps):
+    return InputError(
+        f"transrate: the features are too large for eps = {eps:g}, of which rounding leaves "
+        "nothing; scale them down or set eps higher"
+    )
+
+
+def _class_gram(shared, rows):
+    """Scatter of a class about the mean of all, (D, D) or (n, n), whichever is smaller."""
+    mean = shared.mean.astype(shared.dtype)
+    if len(rows) > shared.d:
+        gram = None
+        for _, block in shared.blocks(rows):
+            gram = outer_sum(block - mean, gram)
+        return gram
+    centred = np.empty((len(rows), shared.d), shared.dtype)
+    for place, block in shared.blocks(rows):
+        np.subtract(block, mean, out=centred[place])
+    return outer_sum(np.ascontiguousarray(centred.T))
+
+
+def _total(shared):
+    return shared.xp.array(shared.total, order="F")
 
 
 def _centred_gram(shared):

@@ -1,11 +1,13 @@
-"""What is the size of a model worth? Metrics with it, without it, and it alone.
+"""What lies beyond the features of the last layer: hidden layers, and the size of the model.
 
-    python bench/model_size.py --features DIR --also DIR    # zoos of make_zoo.py
+    python bench/beyond_last_layer.py --features DIR --also DIR    # zoos of make_zoo.py
 
 First the published accuracies of the paper's supervised models: the weighted tau of their numbers
 of parameters and of operations, beside those of the metrics in the paper. Then the tasks of zoos
-whose files say how large the models are; others are named and skipped.
+whose files have hidden layers and sizes; others are named and skipped.
 
+- "METRIC, hidden": on what lead-fast extract --join takes, outputs of at most four layers before
+  the last, side by side. "both": these and the last.
 - "parameters", "operations" alone: the order of the sizes; models of one architecture tie.
 - "lead+size": the metric, with weights of the size. "by operations": with those for its size.
 - "parc, size" and the like: another metric in lead+'s place, standardised and added likewise.
@@ -49,16 +51,29 @@ def sizes(models, of):
     return found if found and len(found) == len(models) and None not in found.values() else None
 
 
+def hidden_features(models):
+    """``{model: features of hidden layers}``; None unless all files have them."""
+    if not all("hidden" in formats.array_names(model.features) for model in models):
+        return None
+    return {model.name: formats.read_array(model.features, "hidden") for model in models}
+
+
 def standardised(values):
     return (values - values.mean()) / values.std()
 
 
-def study(features, labels, size):
+def study(features, hidden, labels, size):
     """``{candidate: {model: score}}`` of one task; `size` is ``{of: {model: number}}``."""
-    found = {f"{of} alone": size[of] for of in SIZES}
-    found |= scores(features, labels, ("lead+", *OTHERS))
+    found = scores(features, labels, ("lead+", *OTHERS))
+    for name, values in scores(hidden, labels, ("lead+", *OTHERS)).items():
+        found[f"{name}, hidden"] = values
+    both = {model: np.hstack([x, hidden[model]]) for model, x in features.items()}
+    found["lead+, both"] = scores(both, labels, ["lead+"])["lead+"]
+    found |= {f"{of} alone": size[of] for of in SIZES}
     parameters, operations = (size[of] for of in SIZES)
     found |= scores(features, labels, ["lead+size"], size=parameters)
+    again = scores(hidden, labels, ["lead+size"], size=parameters)
+    found["lead+size, hidden"] = again["lead+size"]
     for name, given, options in (
         *((f"lead+size, weight {w:g}", parameters, {"weight": w}) for w in WEIGHTS),
         ("lead+size, by operations", operations, {}),
@@ -82,12 +97,14 @@ def main(argv=None):
     for folder in (args.features, *args.also):
         for task, models, truth in tasks(folder, "supervised", args.tasks):
             size = {of: sizes(models, of) for of in SIZES}
-            if None in size.values():
-                say(f"{folder.name}/{task}: skipped, its files do not say how large the models are")
+            hidden = hidden_features(models)
+            if None in (*size.values(), hidden):
+                say(f"{folder.name}/{task}: skipped, its files lack sizes or hidden layers")
                 continue
             names.append(f"{folder.name}/{task}")
             say(names[-1])
-            for name, found in study(*load(models), size).items():
+            features, labels = load(models)
+            for name, found in study(features, hidden, labels, size).items():
                 table.setdefault(name, []).append(tau(found, truth, args.convention))
     if not names:
         return

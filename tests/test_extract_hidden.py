@@ -1,0 +1,145 @@
+"""Hidden layers: what counts as one, and their outputs side by side."""
+
+import numpy as np
+import pytest
+
+import lead_fast
+from lead_fast.errors import InputError
+from lead_fast.extract.hidden import hidden_layers
+from lead_fast.zoo import formats
+
+torch = pytest.importorskip("torch")
+given = pytest.importorskip("test_extract", reason="it needs what that does")
+folder, pairs, nn = given.folder, given.pairs, torch.nn
+
+
+class Block(nn.Module):
+    """A residual block."""
+
+    def __init__(self, inside, outside):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(inside, outside, 3, padding=1), nn.BatchNorm2d(outside), nn.ReLU(),
+            nn.Conv2d(outside, outside, 3, padding=1),
+        )  # fmt: skip
+        self.past = nn.Conv2d(inside, outside, 1)
+
+    def forward(self, x):
+        return self.body(x) + self.past(x)
+
+
+class ResNet(nn.Module):
+    """As torchvision builds them: stages in containers, the classifier an attribute."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.bn1, self.relu = nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU()
+        self.maxpool = nn.MaxPool2d(2)
+        self.layer1 = nn.Sequential(Block(4, 4), Block(4, 4))
+        self.layer2 = nn.Sequential(Block(4, 8), Block(8, 8))
+        self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
+        x = self.avgpool(self.layer2(self.layer1(x)))
+        return self.fc(x.flatten(1))
+
+
+class Wrapped(nn.Module):
+    """A model in another, whose layers run in another order than they were made."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Module()
+        self.model.after = nn.ModuleList(nn.Linear(6, 6) for _ in range(7))
+        self.model.norm = nn.LayerNorm(6)
+        self.model.embed = nn.Conv2d(3, 6, 4, 4)
+        self.model.unused = nn.Linear(6, 6)
+
+    def forward(self, x):
+        x = self.model.embed(x).flatten(2).transpose(1, 2)
+        for layer in self.model.after:
+            x = x + layer(x)
+        return self.model.norm(x)
+
+
+def sequential(*layers):
+    return nn.Sequential(*layers)
+
+
+IMAGES = torch.rand(2, 3, 16, 16)
+
+
+@pytest.mark.parametrize(
+    ("model", "classifier", "names"),
+    [
+        # A convolution and what follows it are a block; the last block is not hidden.
+        (sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2),
+                    nn.Conv2d(4, 8, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()),
+         False, ["2"]),
+        (sequential(nn.Flatten(), nn.Linear(768, 6), nn.ReLU(), nn.Dropout(), nn.Linear(6, 5),
+                    nn.Tanh(), nn.Linear(5, 3)), False, ["2", "5"]),
+        (sequential(nn.Flatten(), nn.Linear(768, 6), nn.ReLU(), nn.Dropout(), nn.Linear(6, 5),
+                    nn.Tanh(), nn.Linear(5, 3)), True, ["2"]),
+        # Four at most, evenly, the first and the last hidden one among them.
+        (ResNet(), True, ["relu", "layer1.0", "layer1.1", "layer2.0"]),
+        (ResNet(), False, ["relu", "layer1.0", "layer2.0", "layer2.1"]),  # fc is the last
+        (Wrapped(), False, ["model.embed", "model.after.1", "model.after.3", "model.after.5"]),
+        (sequential(*(nn.Conv2d(3, 3, 1) for _ in range(20))), False, ["0", "6", "12", "18"]),
+    ],
+)  # fmt: skip
+def test_what_counts_as_hidden(model, classifier, names):
+    model.eval()
+    assert hidden_layers(model, IMAGES, classifier) == names
+    assert not any(one._forward_hooks for one in model.modules())
+
+
+def test_too_few_blocks():
+    for model in (sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Flatten()):
+        with pytest.raises(InputError, match=r"fewer than two blocks in \w+; name layers"):
+            hidden_layers(model.eval(), IMAGES)
+    with pytest.raises(InputError, match="name layers"):
+        lead_fast.extract(sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), pairs(), join=True)
+
+
+def test_outputs_side_by_side():
+    net, data = given.Net(), pairs()
+    apart = lead_fast.extract(net, data, layers=["first", "second"]).features
+    joined = lead_fast.extract(net, data, layers=["second", "first"], join=True).features
+    assert list(joined) == [""]
+    assert np.array_equal(joined[""], np.hstack([apart["second"], apart["first"]]))
+    model = ResNet().eval()
+    hidden = lead_fast.extract(model, data, join=True, logits=True, batch_size=5)
+    names = ["relu", "layer1.0", "layer1.1", "layer2.0"]
+    apart = lead_fast.extract(model, data, layers=names).features
+    assert np.allclose(hidden.features[""], np.hstack(list(apart.values())), atol=1e-3)
+    assert hidden.logits.shape == (len(data), 5)
+    assert not any(one._forward_hooks for one in model.modules())
+
+
+def test_joined_files_are_known_by_their_layers(tmp_path, folder):
+    net = ResNet().eval()
+
+    def made(**options):
+        return lead_fast.extract(net, folder, tmp_path / "zoo", name="net", transform=given.small,
+                                 **options)  # fmt: skip
+
+    found = made(join=True)
+    assert found.paths == [tmp_path / "zoo" / "net.safetensors"] and not found.skipped
+    assert formats.read_array(found.paths[0], "features").shape[1] == 4 + 4 + 8 + 8
+    assert made(join=True).skipped
+    assert not made(layers=["relu"], join=True).skipped
+    assert formats.read_array(found.paths[0], "features").shape[1] == 4
+    assert made(layers=["relu"], join=True).skipped
+    assert not made().skipped and made().skipped  # the last layer, as ever
+    assert not made(join=True).skipped
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_mixed_precision(precision):
+    model = ResNet().eval()
+    found = lead_fast.extract(model, pairs(), join=True, precision=precision).features[""]
+    expected = lead_fast.extract(model, pairs(), join=True).features[""]
+    assert found.shape == expected.shape
+    assert np.allclose(found, expected, atol=3e-2 * np.abs(expected).max())
