@@ -9,8 +9,8 @@ whose files have hidden layers and sizes; others are named and skipped.
 - "METRIC, hidden": on what lead-fast extract --join takes, outputs of at most four layers before
   the last, side by side. "both": these and the last.
 - "parameters", "operations" alone: the order of the sizes; models of one architecture tie.
-- "lead+size": the metric, with weights of the size. "by operations": with those for its size.
-- "parc, size" and the like: another metric in lead+'s place, standardised and added likewise.
+- "METRIC, size": the metric and the logarithm of the number of parameters, each standardised over
+  the models, added. "operations": with those in place of the parameters.
 """
 
 import json
@@ -23,8 +23,7 @@ from lead_fast.evaluation import model_sizes, paper_table, true_accuracies
 from lead_fast.zoo import formats
 
 SIZES = ("parameters", "operations")
-WEIGHTS = (0.25, 0.5, 2.0)
-OTHERS = ("parc", "logme", "hscore", "gbc")
+METRICS = ("lead+", "parc", "logme", "hscore", "gbc")
 
 
 def published(convention):
@@ -58,31 +57,26 @@ def hidden_features(models):
     return {model.name: formats.read_array(model.features, "hidden") for model in models}
 
 
-def standardised(values):
-    return (values - values.mean()) / values.std()
+def with_size(found, size):
+    """``{model: score}`` of a metric and sizes, at equal scale."""
+    values = np.array([[found[model], np.log(number)] for model, number in size.items()])
+    spread = values.std(axis=0)
+    scaled = (values - values.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+    return dict(zip(size, scaled.sum(axis=1).tolist(), strict=True))
 
 
-def study(features, hidden, labels, size):
+def study(features, hidden, labels, size, names):
     """``{candidate: {model: score}}`` of one task; `size` is ``{of: {model: number}}``."""
-    found = scores(features, labels, ("lead+", *OTHERS))
-    for name, values in scores(hidden, labels, ("lead+", *OTHERS)).items():
+    found = scores(features, labels, names)
+    for name, values in scores(hidden, labels, names).items():
         found[f"{name}, hidden"] = values
     both = {model: np.hstack([x, hidden[model]]) for model, x in features.items()}
     found["lead+, both"] = scores(both, labels, ["lead+"])["lead+"]
     found |= {f"{of} alone": size[of] for of in SIZES}
-    parameters, operations = (size[of] for of in SIZES)
-    found |= scores(features, labels, ["lead+size"], size=parameters)
-    again = scores(hidden, labels, ["lead+size"], size=parameters)
-    found["lead+size, hidden"] = again["lead+size"]
-    for name, given, options in (
-        *((f"lead+size, weight {w:g}", parameters, {"weight": w}) for w in WEIGHTS),
-        ("lead+size, by operations", operations, {}),
-    ):
-        found[name] = scores(features, labels, ["lead+size"], size=given, **options)["lead+size"]
-    added = standardised(np.log([parameters[model] for model in features]))
-    for name in OTHERS:
-        whole = standardised(np.array([found[name][model] for model in features])) + added
-        found[f"{name}, size"] = dict(zip(features, whole.tolist(), strict=True))
+    for name in (*names, "lead+, hidden"):
+        if len(found.get(name, ())) == len(features):
+            found[f"{name}, size"] = with_size(found[name], size["parameters"])
+            found[f"{name}, operations"] = with_size(found[name], size["operations"])
     return found
 
 
@@ -91,6 +85,7 @@ def main(argv=None):
     args = arguments(
         __doc__.split("\n", 1)[0], argv,
         ("--also", {"type": pathlib.Path, "action": "append", "default": []}),
+        metrics_of=METRICS,
     )  # fmt: skip
     print_table(published(args.convention), args.markdown)
     table, names = {}, []
@@ -104,12 +99,14 @@ def main(argv=None):
             names.append(f"{folder.name}/{task}")
             say(names[-1])
             features, labels = load(models)
-            for name, found in study(features, hidden, labels, size).items():
+            for name, found in study(features, hidden, labels, size, args.metrics).items():
                 table.setdefault(name, []).append(tau(found, truth, args.convention))
     if not names:
         return
     rows = [["", *names, "mean", "lowest"]]
-    rows += [[name, *values, mean(values), min(values)] for name, values in table.items()]
+    for name, values in table.items():
+        lowest = min(values) if all(isinstance(value, float) for value in values) else None
+        rows.append([name, *values, mean(values), lowest])
     print()
     print_table(rows, args.markdown)
     if args.json:

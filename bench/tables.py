@@ -24,6 +24,7 @@ from lead_fast.zoo.read import open_zoo
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 COLUMNS = ("PARC", "LogME", "NLEEP", "PACTran", "SFDA", "GBC", "ETran", "PED", "LEAD")
 EXTRA = ("knn", "hscore", "transrate")
+USUAL = (*(name.lower() for name in COLUMNS), *EXTRA)
 TIED = "no valid ranking"
 CONVENTIONS = ("scipy", "paper")
 
@@ -34,13 +35,13 @@ def default_zoo():
     return beside if beside.is_dir() else ROOT / "examples" / "zoo"
 
 
-def arguments(description, argv, *extra):
+def arguments(description, argv, *extra, metrics_of=USUAL):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--features", metavar="DIR", type=pathlib.Path, default=default_zoo())
     parser.add_argument("--tasks", help="only these, separated by commas")
     parser.add_argument(
         "--metrics",
-        default=",".join([*(name.lower() for name in COLUMNS), *EXTRA]),
+        default=",".join(metrics_of),
         help="names of lead_fast.metrics, separated by commas",
     )
     parser.add_argument("--convention", choices=CONVENTIONS, default="scipy", help="of the tau")

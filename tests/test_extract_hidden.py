@@ -95,6 +95,28 @@ def test_what_counts_as_hidden(model, classifier, names):
     assert not any(one._forward_hooks for one in model.modules())
 
 
+class PoolBlock(nn.Module):
+    """A block with weights, whatever its name."""
+
+    def __init__(self, outside):
+        super().__init__()
+        self.weights = nn.Linear(3, outside)
+
+    def forward(self, x):
+        return self.weights(x.movedim(1, 3))  # channels last, as Swin has them
+
+
+def test_channels_last():
+    model = sequential(PoolBlock(5), nn.LayerNorm(5), nn.Flatten(), nn.Linear(5 * 256, 2)).eval()
+    assert hidden_layers(model, IMAGES) == ["1"]
+    data = pairs()
+    found = lead_fast.extract(model, data, join=True, dtype="float32").features[""]
+    with torch.no_grad():
+        maps = model[1](model[0](torch.stack([image for image, _ in data])))
+    assert maps.shape == (20, 16, 16, 5)
+    assert np.allclose(found, maps.mean((1, 2)).numpy(), atol=1e-5)
+
+
 def test_too_few_blocks():
     for model in (sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Flatten()):
         with pytest.raises(InputError, match=r"fewer than two blocks in \w+; name layers"):

@@ -25,7 +25,7 @@ from lead_fast.metrics._shared import Shared
 
 pytestmark = pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
 
-NAMES = [name for name in metrics.names() if name not in ("lead", "etran", "lead+size")]
+NAMES = [name for name in metrics.names() if name not in ("lead", "etran")]
 MULTI_LABEL = ("logme", "parc", "hscore", "hscore_regularized")
 LABELS = class_labels([40, 50, 60], seed=1)
 X = relu_features(LABELS, 24, seed=6)
@@ -45,7 +45,7 @@ def test_all_of_the_issue_are_registered():
     assert set(metrics.names()) == {
         "logme", "parc", "nleep", "pactran", "sfda", "gbc", "etran", "ped", "hscore",
         "hscore_regularized", "leep", "nce", "transrate", "knn", "rsa", "dds", "lead",
-        "lead+", "lead+size",
+        "lead+",
     }  # fmt: skip
     for name in metrics.names():
         kind = metrics.get(name)
@@ -181,7 +181,7 @@ def test_several_metrics_give_what_each_gives_alone():
 
 def test_all_takes_what_can_be_computed():
     found = set(lf.score(X, LABELS, "all"))
-    assert found == set(metrics.names()) - {"etran", "lead+size", "leep", "nce", "rsa", "dds"}
+    assert found == set(metrics.names()) - {"etran", "leep", "nce", "rsa", "dds"}
     found = lf.score(X, LABELS, "all", source=OPTIONS["leep"]["source"])
     assert {"leep", "nce"} <= set(found)
     targets = np.eye(3, dtype=int)[LABELS]
@@ -339,11 +339,20 @@ def test_a_reference_model_of_the_zoo(sfda_zoo):
 
 def test_all_of_a_zoo(sfda_zoo):
     found = lf.rank(sfda_zoo, metric="all", dataset="pets")
-    assert set(found.metrics) == set(metrics.names()) - {"rsa", "dds", "lead+size"}
+    assert set(found.metrics) == set(metrics.names()) - {"rsa", "dds"}
     assert not found.failed
     found = lf.rank(sfda_zoo, metric="all", dataset="pets", reference="b", n_per_class=1)
     assert {"rsa", "dds"} < set(found.metrics)
     assert set(found.failed) == {"a", "b"}  # ped looks for features on a data set called b
+
+
+def test_all_of_a_zoo_with_a_damaged_archive(tmp_path):
+    for model in "ab":
+        np.savez(tmp_path / f"{model}.npz", features=relu_features(LABELS, 8), labels=LABELS)
+    (tmp_path / "c.npz").write_bytes(b"not an archive")
+    found = lf.rank(tmp_path, metric="all", n_per_class=1)
+    assert "leep" not in found.metrics and set(found["logme"].scores) == {"a", "b"}
+    assert "not an .npz file" in found["logme"].failed["c"]
 
 
 def test_etran_scales_over_the_zoo(sfda_zoo):

@@ -714,3 +714,27 @@ def test_names_are_printed_on_one_line():
     lines = str(ranking).splitlines()
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("what", "known"),
+    [
+        (np.int64(25_557_032), 25_557_032),
+        (np.uint8(7), 7),
+        (np.int64(0), None),
+        (np.int64(-3), None),
+        (np.float64(5e6), None),
+        (np.array([5, 6]), None),
+        (np.array("many"), None),
+        (np.array({"a": 1}, dtype=object), None),
+    ],
+)
+def test_the_size_of_a_model_in_an_archive(tmp_path, what, known):
+    labels = np.arange(12) % 3
+    x = np.random.default_rng(0).standard_normal((12, 4))
+    np.savez(tmp_path / "a.npz", features=x, labels=labels, parameters=what)
+    np.savez(tmp_path / "b.npz", features=x + labels[:, None], labels=labels)
+    found = {row.model: row for row in lead_fast.rank(tmp_path, metric="parc")}
+    assert found["a"].error is found["b"].error is None
+    assert found["a"].details.get("parameters") == known
+    assert "parameters" not in found["b"].details

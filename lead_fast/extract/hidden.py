@@ -87,9 +87,10 @@ def _groups(layers):
     """Of each block, the name of the layer that gives its output."""
     blocks = []
     for name, layer in layers:
-        if any(word in type(layer).__name__ for word in _LITTLE):
+        weights = list(layer.parameters())
+        if not weights and any(word in type(layer).__name__ for word in _LITTLE):
             continue
-        weighs = any(one.ndim > 1 for one in layer.parameters())
+        weighs = any(one.ndim > 1 for one in weights)
         if weighs or any(layer.children()) or not blocks:
             blocks.append(name)
         else:  # a norm or an activation

@@ -115,13 +115,15 @@ def extract(
 
     Notes
     -----
-    Outputs of shape (B, C, H, W) are averaged over places, (B, T, C) over tokens. A model of
-    Transformers gives its ``pooler_output``, unless its checkpoint has no weights for that.
+    Outputs of shape (B, C, H, W) are averaged over places, as are square maps (B, H, W, C), and
+    (B, T, C) over tokens. A model of Transformers gives its ``pooler_output``, unless its
+    checkpoint has no weights for that.
 
-    The features of the last layer are made for what a model was trained on; how well the layers
-    below suit new images says more of how well it can be fine-tuned. ``bench/RANKING.md`` has what
-    `join` is worth. A block is a child of the model, or of what in it is only a container; a
-    convolution or linear layer is one together with the norm and activation after it.
+    The last layer's features are made for what a model was trained on; how well the layers below
+    suit new images says more of how well it can be fine-tuned. ``bench/RANKING.md`` has what `join`
+    is worth. A block is a child of the model, or of what in it is only a container; a convolution
+    or linear layer is one together with the norm and activation after it.
+
     Memory: the features of all images in `dtype`.
 
     Examples

@@ -13,7 +13,8 @@ from .hidden import MOST, hidden_layers
 def pooled(value, where):
     """One vector per image, (B, D), from what a layer gives.
 
-    A map (B, C, H, W) is averaged over its places, a sequence (B, T, C) over its tokens. Of what
+    A map (B, C, H, W) is averaged over its places, and so is one of (B, H, W, C), which some
+    transformers give and only H = W tells; a sequence (B, T, C) over its tokens. Of what
     Transformers' models return, ``pooler_output`` counts, else ``last_hidden_state``, else
     ``logits``; of tuples and lists the first.
     """
@@ -29,6 +30,8 @@ def pooled(value, where):
         value = value[0]
     if not isinstance(value, torch.Tensor):
         raise InputError(f"{where}: gives a {type(value).__name__}, not a tensor")
+    if value.ndim == 4 and value.shape[1] == value.shape[2] != value.shape[3]:
+        return value.flatten(1, 2).mean(1)
     if value.ndim > 3:
         return value.flatten(2).mean(2)
     if value.ndim == 3:

@@ -15,7 +15,6 @@ from ..errors import InputError, InputTypeError
 _HOME = {
     "lead": ("lead", "Lead"),
     "lead+": ("lead_plus", "LeadPlus"),
-    "lead+size": ("lead_plus_size", "LeadPlusSize"),
     "logme": ("logme", "LogME"),
     "parc": ("parc", "PARC"),
     "nleep": ("nleep", "NLEEP"),

@@ -106,10 +106,9 @@ class Metric:
         Whether labels may be a matrix.
     per_model : dict {option: role}
         Options that differ from model to model, and where a zoo has them: ``"output"``
-        (``MODEL_DATASET_output.npy``, ``MODEL/preds.npy``), ``"reference"``
-        (``MODEL_REFERENCE_feature.npy`` of the data set that ``reference=`` names) or
-        ``"parameters"`` (the number of the model's, where its file says so). They may be given to
-        the constructor for one model, and to each call.
+        (``MODEL_DATASET_output.npy``, ``MODEL/preds.npy``) or ``"reference"``
+        (``MODEL_REFERENCE_feature.npy`` of the data set that ``reference=`` names). They may be
+        given to the constructor for one model, and to each call.
     reference_model : bool
         Whether the option ``reference`` is the features (N, D') of another model on the same
         samples, the same for all models; a zoo takes it from the model of that name.
@@ -120,7 +119,7 @@ class Metric:
         Metrics of lower order are computed first, those whose work the others can use.
     over_zoo : bool
         Whether scores exist only beside those of other models. Such a class has
-        ``parts(shared, **inputs) -> tuple of float`` for one model and
+        ``parts(shared) -> tuple of float`` for one model and
         ``combine(list of tuples) -> list of float`` for all.
     """
 

@@ -179,5 +179,5 @@ def score_each(metrics, features, keep=True, inputs=None, watch=None, curve=Fals
 def _outcome(metric, features, keep, shared, extra):
     if metric.over_zoo:
         with shared.active():
-            return metric.parts(shared, **extra)
+            return metric.parts(shared)
     return metric(features, keep=keep, shared=shared, **extra)

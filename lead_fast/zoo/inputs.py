@@ -9,7 +9,6 @@ from functools import partial
 from .. import metrics
 from .._text import name_list
 from ..errors import InputError, LeadFastError
-from ..evaluation.tables import read_table
 from . import formats
 
 
@@ -23,8 +22,7 @@ class Inputs:
         Metrics.
     options : dict {name: dict}
         The options given for each metric. One that differs from model to model is a dictionary
-        ``{model: array}``; for a reference also the name of a data set of the zoo, or another zoo;
-        for sizes also a JSON file.
+        ``{model: array}``; for a reference also the name of a data set of the zoo, or another zoo.
 
     Attributes
     ----------
@@ -75,39 +73,22 @@ def computable(zoo, name, options):
         if option in options:
             if getattr(kind, "reference_model", False) and isinstance(options[option], str):
                 return any(model.name == options[option] for model in zoo.models)
-        elif not _has(zoo, getattr(kind, "per_model", {}).get(option)):
+        elif getattr(kind, "per_model", {}).get(option) != "output" or not any(
+            _has_output(model) for model in zoo.models
+        ):
             return False
     return True
 
 
-def _has(zoo, role):
-    """Whether a zoo has what plays a role: outputs of any model, or the size of each."""
-    if role == "output":
-        return any(_of_readable(model.has_output, False) for model in zoo.models)
-    if role == "parameters":
-        return all(_of_readable(model.parameters, 1) is not None for model in zoo.models)
-    return False
-
-
-def _of_readable(read, otherwise):
-    """What a file has; of one that cannot be read, which scoring will say, something else."""
+def _has_output(model):
     try:
-        return read()
+        return model.has_output()
     except LeadFastError:
-        return otherwise
+        return False  # nothing of this file can be read, which scoring will say
 
 
 def _binder(zoo, name, option, role, given):
     """From a model to the callable that reads its value of the option."""
-    if role == "parameters":
-        if given is None:
-            return lambda model: model.parameters
-        if isinstance(given, str | os.PathLike):
-            given = read_table(given)
-        if not isinstance(given, Mapping):
-            raise InputError(
-                f"{option}: for a zoo, give a dictionary {{model: number}} or a JSON file of that"
-            )
     if isinstance(given, Mapping):
         missing = [model for model in zoo.names if model not in given]
         if missing:

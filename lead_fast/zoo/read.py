@@ -2,9 +2,9 @@
 
 A zoo is a directory with, per model, any of
 
-- ``MODEL.npz`` or ``MODEL.safetensors``, with arrays ``features`` (N, D) and ``labels`` (N,),
-  ``output`` for the metrics that look at the source classifier's outputs, and, for those that look
-  at the model's size, ``parameters``: an integer in the one, metadata in the other;
+- ``MODEL.npz`` or ``MODEL.safetensors``, with arrays ``features`` (N, D) and ``labels`` (N,), and
+  ``output`` for the metrics that look at the source classifier's outputs; how many ``parameters``
+  the model has, for the report, is an integer in the one and metadata in the other;
 - ``MODEL_DATASET_feature.npy`` beside ``MODEL_DATASET_label.npy`` (and ``_output.npy``), as the
   published code of SFDA, PED and ETran writes them;
 - ``MODEL/features.npy`` beside ``MODEL/targets.npy`` (and ``preds.npy``), as the
