@@ -165,3 +165,131 @@ def test_mixed_precision(precision):
     expected = lead_fast.extract(model, pairs(), join=True).features[""]
     assert found.shape == expected.shape
     assert np.allclose(found, expected, atol=3e-2 * np.abs(expected).max())
+
+
+class Shared(nn.Module):
+    """One activation after every layer; a head that contains the classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.c1, self.c2, self.c3 = (nn.Conv2d(3, 3, 3, padding=1) for _ in range(3))
+        self.act = nn.ReLU()
+        self.head = nn.Module()
+        self.head.fc = nn.Linear(3, 4)
+        self.spare = nn.Linear(3, 9)
+
+    def forward(self, x):
+        for layer in (self.c1, self.c2, self.c3):
+            x = self.act(layer(x))
+        return self.head.fc(x.mean((2, 3)))
+
+
+class Head(nn.Module):
+    """A classifier in a module of its own."""
+
+    def __init__(self, inside, classes):
+        super().__init__()
+        self.fc = nn.Linear(inside, classes)
+
+    def forward(self, x):
+        return self.fc(x.mean((2, 3)))
+
+
+class Backbone(nn.Module):
+    """Much smaller than the classifier on it; gives what Transformers' models do."""
+
+    def __init__(self):
+        super().__init__()
+        self.stages = nn.Sequential(*(nn.Conv2d(3, 3, 3) for _ in range(4)))
+
+    def forward(self, x):
+        return {"last_hidden_state": self.stages(x)}
+
+
+class Classified(nn.Module):
+    """A small backbone under a large classifier."""
+
+    def __init__(self):
+        super().__init__()
+        self.backbone, self.fc = Backbone(), nn.Linear(3, 5000)
+
+    def forward(self, x):
+        return self.fc(self.backbone(x)["last_hidden_state"].mean((2, 3)))
+
+
+def tied():
+    layer = nn.Conv2d(3, 3, 3)
+    return sequential(sequential(layer), sequential(layer), nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+
+
+@pytest.mark.parametrize(
+    ("model", "classifier", "names"),
+    [
+        (Shared(), True, ["c1", "c2"]),  # an activation that runs three times has no place
+        (sequential(*(nn.Conv2d(3, 3, 3) for _ in range(3)), Head(3, 4)), True, ["0", "1"]),
+        (Classified(), True, ["backbone.stages.0", "backbone.stages.1", "backbone.stages.2"]),
+        (tied(), False, ["2"]),  # a layer that runs twice neither
+        (sequential(nn.Hardtanh(), nn.Conv2d(3, 3, 3), nn.Conv2d(3, 3, 3)), False, ["1"]),
+        (Block(3, 4), False, ["body.2", "body.3"]),
+    ],
+)  # fmt: skip
+def test_unusual_networks(model, classifier, names):
+    assert hidden_layers(model.eval(), IMAGES, classifier) == names
+
+
+class TimeFirst(nn.Module):
+    """Rows are the places of a sequence, as torch's LSTM has them by default."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.first = nn.Conv2d(3, 4, 3, padding=1), nn.LSTM(64, 6)
+        self.second, self.head = nn.LSTM(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        x = self.stem(x).permute(2, 0, 1, 3).flatten(2)  # (16, B, 64)
+        return self.head(self.second(self.first(x)[0])[0][-1])
+
+
+def test_rows_that_are_no_images():
+    model, data = TimeFirst().eval(), pairs(6)
+    assert hidden_layers(model, IMAGES) == ["stem"]
+    assert lead_fast.extract(model, data, join=True).features[""].shape == (6, 4)
+    with pytest.raises(InputError, match=r"layer first: gives shape \(16, 6, 6\) for 6 images"):
+        lead_fast.extract(model, data, layers=["first"])
+
+
+def test_maps_that_are_not_square():
+    """(B, C, H, W) with C = H is no (B, H, W, C)."""
+    data = [(torch.rand(3, 16, 8), 0)] * 4
+    net = sequential(nn.Conv2d(3, 16, 3, padding=1))
+    assert lead_fast.extract(net, data, layers=["0"]).features["0"].shape == (4, 16)
+
+
+def test_what_follows_may_change_an_output():
+    model = sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3), nn.ReLU(inplace=True)).eval()
+    data = pairs()
+    found = lead_fast.extract(model, data, layers=["1"], dtype="float32").features["1"]
+    with torch.no_grad():
+        expected = model[1](model[0](torch.stack([image for image, _ in data]))).mean((2, 3))
+    assert np.allclose(found, expected.numpy(), atol=1e-6)
+
+
+class Integers(nn.Module):
+    """Gives what cannot be averaged."""
+
+    def forward(self, x):
+        return x.argmax(1)
+
+
+def test_outputs_that_are_no_features():
+    with pytest.raises(InputError, match=r"gives torch\.int64"):
+        lead_fast.extract(Integers(), pairs())
+    with pytest.raises(InputError, match="scripted"):
+        lead_fast.extract(torch.jit.script(nn.Conv2d(3, 4, 3).eval()), pairs(), join=True)
+
+
+def test_names_of_joined_layers(tmp_path, folder):
+    found = lead_fast.extract(ResNet(), folder, tmp_path / "zoo", join=True, transform=given.small)
+    assert found.layers == ["relu", "layer1.0", "layer2.0", "layer2.1"]
+    metadata = formats.read_metadata(found.paths[0])
+    assert metadata["layers"] == "relu,layer1.0,layer2.0,layer2.1"

@@ -116,13 +116,39 @@ def test_what_float32_cannot_factorise(rng, monkeypatch, n, d, in_turn):
     assert abs(lf.score(x, labels, "transrate") - expected) <= 3e-4 * abs(expected)
 
 
+def low_rank(rng, n, rank, d):
+    return 100.0 * rng.standard_normal((n, rank)) @ rng.standard_normal((rank, d))
+
+
 @pytest.mark.parametrize("in_turn", [False, True])
+@pytest.mark.parametrize(
+    ("n", "n_classes", "make"),
+    [
+        (12000, 2, lambda rng: low_rank(rng, 12000, 6, 8)),  # classes of several blocks
+        (2000, 10, lambda rng: low_rank(rng, 2000, 63, 64)),  # one direction is missing
+        (40, 4, lambda rng: 100.0 + np.pad(rng.standard_normal((40, 36)), ((0, 0), (0, 28)))),
+        (200, 5, lambda rng: 100.0 + rng.standard_normal((200, 256))),  # far from 0
+    ],
+)
+def test_roundings_of_float32_are_not_taken_for_features(
+    rng, monkeypatch, n, n_classes, make, in_turn
+):
+    if in_turn:
+        monkeypatch.setattr(transrate, "_IN_TURN", 0.0)
+        monkeypatch.setattr(TransRate, "_rates_by_class", None)
+    x, labels = np.float32(make(rng)), np.arange(n) % n_classes
+    expected = reference(x, labels)
+    assert abs(lf.score(x, labels, "transrate") - expected) <= 1e-3 * abs(expected) + 1e-4
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+@pytest.mark.parametrize("scale", [1e5, 1e12])
 @pytest.mark.parametrize(("n", "d", "copies"), [(90, 200, (3, 1)), (300, 60, (1, 3))])
-def test_what_float64_cannot_factorise_is_refused(rng, monkeypatch, n, d, copies, in_turn):
+def test_what_float64_cannot_factorise_is_refused(rng, monkeypatch, n, d, copies, in_turn, scale):
     if in_turn:
         monkeypatch.setattr(transrate, "_IN_TURN", 0.0)
     part = rng.standard_normal((n // copies[0], d // copies[1]))
-    x = np.float32(1e12 * np.tile(part, copies))  # of less rank than n and d
+    x = np.float32(scale * np.tile(part, copies))  # of less rank than n and d
     with pytest.raises(InputError, match=r"too large for eps = 0\.0001"):
         lf.score(x, np.arange(n) % 3, "transrate")
 
@@ -134,10 +160,11 @@ def test_float32_determinants_are_known_to_be_uncertain(rng):
     for matrix, dtype, limit in (
         (mild, np.float32, 1e-5), (mild, np.float64, 1e-12), (harsh, np.float64, 1e-9)
     ):  # fmt: skip
-        found = _linalg.log_determinant(np.asfortranarray(matrix, dtype))
+        found = _linalg.log_determinant(np.asfortranarray(matrix, dtype), dtype == np.float32)
         expected = np.linalg.slogdet(matrix)[1]
         assert abs(found - expected) <= limit * abs(expected)
     nearly = basis * np.geomspace(1, 1e-9, 64) @ basis.T
-    assert _linalg.log_determinant(np.asfortranarray(nearly, np.float32)) is None
+    assert _linalg.log_determinant(np.asfortranarray(nearly, np.float32), True) is None
+    assert _linalg.log_determinant(np.asfortranarray(nearly, np.float64), True) is None
     for dtype in (np.float32, np.float64):
-        assert _linalg.log_determinant(np.asfortranarray(-mild, dtype)) is None
+        assert _linalg.log_determinant(np.asfortranarray(-mild, dtype), False) is None

@@ -8,9 +8,10 @@ import numpy as np
 
 from .._optional import need
 from ..errors import InputError
+from .outputs import tensor_of
 
 MOST = 4  # layers that are kept, evenly among those that there are
-_LITTLE = ("Pool", "Dropout", "DropPath", "Flatten", "Identity")  # changes no feature of interest
+_LITTLE = ("Pool", "Dropout", "DropPath", "Flatten", "Identity")  # change no feature of interest
 
 
 def hidden_layers(module, images, classifier=False):
@@ -21,7 +22,7 @@ def hidden_layers(module, images, classifier=False):
     module : torch.nn.Module
         In evaluation mode.
     images : tensor (B, ...)
-        What it is run on once.
+        What it is run on, once or a few times.
     classifier : bool
         Whether its last linear layer classifies, so that it is no block.
 
@@ -35,28 +36,39 @@ def hidden_layers(module, images, classifier=False):
     Blocks are the children of the model, and of what in it is only a container (``Sequential`` and
     the like, or nearly all of the model). A convolution or linear layer among them makes one block
     with the norms and activations after it. The last block gives the features that are used
-    otherwise, which are made for what the network was trained on; those before it are hidden.
+    otherwise, which are made for what the network was trained on; those before it are hidden. Where
+    that leaves fewer than two blocks, the largest of them is opened.
     """
-    blocks = _groups(_run_order(module, images))
-    if classifier:
-        torch = need("torch", "extracting features")
-        linear = [n for n, one in module.named_modules() if isinstance(one, torch.nn.Linear)]
-        blocks = [name for name in blocks if not linear or name != linear[-1]]
+    head = _last_linear(module, images) if classifier else None
+    total = _size(module) - (0 if head is None else _size(module.get_submodule(head)))
+    opened = set()
+    while True:
+        children = list(_children(module, "", total, opened, set()))
+        blocks = _groups(_run_order(module, images, children))
+        if head is not None and blocks and f"{head}.".startswith(f"{blocks[-1]}."):
+            blocks.pop()
+        closed = [(_size(child), name) for name, child in children if any(child.children())]
+        if len(blocks) >= 2 or not closed:
+            break
+        opened.add(max(closed)[1])
     if len(blocks) < 2:
         raise InputError(f"join: fewer than two blocks in {type(module).__name__}; name layers")
     places = np.linspace(0, len(blocks) - 2, min(MOST, len(blocks) - 1)).round().astype(int)
     return [blocks[place] for place in places]
 
 
-def _children(module, prefix, total):
-    """Pairs of name and block of a model, containers opened."""
+def _children(module, prefix, total, opened, seen):
+    """Pairs of name and block of a model, containers opened; one under two names once."""
     torch = need("torch", "extracting features")
     containers = (torch.nn.Sequential, torch.nn.ModuleList, torch.nn.ModuleDict)
     for name, child in module.named_children():
         full = f"{prefix}{name}"
+        if id(child) in seen:
+            continue
+        seen.add(id(child))
         nearly_all = any(child.children()) and _size(child) > 0.9 * total
-        if type(child) in containers or nearly_all:
-            yield from _children(child, f"{full}.", total)
+        if type(child) in containers or nearly_all or full in opened:
+            yield from _children(child, f"{full}.", total, opened, seen)
         else:
             yield full, child
 
@@ -65,34 +77,52 @@ def _size(module):
     return sum(one.numel() for one in module.parameters())
 
 
-def _run_order(module, images):
-    """Pairs of name and block, as they are reached by a forward pass and give a tensor."""
+def _run(module, images, layers, reached):
+    """Run a model, calling ``reached(name, output)`` for each of some layers."""
     torch = need("torch", "extracting features")
-    found = {}
     with contextlib.ExitStack() as stack:
-        for name, child in _children(module, "", _size(module)):
-
-            def reached(_, __, given, name=name, child=child):
-                given = given[0] if isinstance(given, tuple | list) and given else given
-                if isinstance(given, torch.Tensor) and given.is_floating_point():
-                    found.setdefault(name, child)
-
-            stack.callback(child.register_forward_hook(reached).remove)
+        for name, layer in layers:
+            hook = layer.register_forward_hook(lambda _, __, given, name=name: reached(name, given))
+            stack.callback(hook.remove)
         with torch.inference_mode():
             module(images)
-    return list(found.items())
+
+
+def _last_linear(module, images):
+    """Name of the linear layer that is reached last, or None."""
+    torch = need("torch", "extracting features")
+    linear = [(n, one) for n, one in module.named_modules() if isinstance(one, torch.nn.Linear)]
+    order = []
+    _run(module, images, linear, lambda name, _: order.append(name))
+    return order[-1] if order else None
+
+
+def _run_order(module, images, layers):
+    """Of these layers those that run once and give a row for each image, in their order."""
+    torch = need("torch", "extracting features")
+    outputs, calls = {}, dict.fromkeys((name for name, _ in layers), 0)
+
+    def reached(name, given):
+        calls[name] += 1
+        given = tensor_of(given)
+        if isinstance(given, torch.Tensor) and given.is_floating_point() and given.ndim > 1:
+            outputs[name] = len(given) == len(images)
+
+    _run(module, images, layers, reached)
+    known = dict(layers)
+    return [(name, known[name]) for name, rows in outputs.items() if rows and calls[name] == 1]
 
 
 def _groups(layers):
     """Of each block, the name of the layer that gives its output."""
     blocks = []
     for name, layer in layers:
-        weights = list(layer.parameters())
-        if not weights and any(word in type(layer).__name__ for word in _LITTLE):
+        weights, kind = list(layer.parameters()), type(layer).__name__
+        # What is called a pooler makes another feature of the last block's output.
+        if "Pooler" in kind or (not weights and any(word in kind for word in _LITTLE)):
             continue
-        weighs = any(one.ndim > 1 for one in weights)
-        if weighs or any(layer.children()) or not blocks:
+        if any(one.ndim > 1 for one in weights) or any(layer.children()):
             blocks.append(name)
-        else:  # a norm or an activation
+        elif blocks:  # a norm or an activation
             blocks[-1] = name
     return blocks

@@ -32,7 +32,9 @@ class Extracted:
     Attributes
     ----------
     features : dict {layer: ndarray (N, D)}
-        With the one key "" if no layers were asked for.
+        With the one key "" if no layers were asked for, or these side by side.
+    layers : list of str
+        Those whose outputs `features` has; "" for what the model gives otherwise.
     labels : ndarray (N,)
     logits : ndarray (N, S) float32 or None
     images_per_second : float
@@ -47,6 +49,7 @@ class Extracted:
     """
 
     features: dict = field(default_factory=dict)
+    layers: list = field(default_factory=list)
     labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     logits: np.ndarray | None = None
     images_per_second: float = 0.0
@@ -124,6 +127,8 @@ def extract(
     is worth. A block is a child of the model, or of what in it is only a container; a convolution
     or linear layer is one together with the norm and activation after it.
 
+    A module is left in evaluation mode and on `device`.
+
     Memory: the features of all images in `dtype`.
 
     Examples
@@ -179,11 +184,12 @@ def extract(
         metadata = {
             **known,
             "layer": taps.kinds[layer],
+            "layers": ",".join(taps.layers),
             **_about(source, model, len(labels) / seconds),
         }
         write(path, arrays, metadata)
     return Extracted(
-        features, labels, kept, len(labels) / seconds, found.size, list(paths.values())
+        features, taps.layers, labels, kept, len(labels) / seconds, found.size, list(paths.values())
     )
 
 
@@ -246,7 +252,7 @@ class _Pass:
 
     def _checked(self, values, name):
         values = values.float().cpu().numpy()
-        what = f"layer {name}" if name else "features"
+        what = _called(name)
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values).all(axis=1)).argmax())
             raise InputError(f"{what}: NaN or infinity, first in image {self._rows + bad}")
@@ -266,9 +272,13 @@ class _Pass:
         for name in list(self._features):
             parts = self._features.pop(name)  # one layer at a time is there twice
             if len({part.shape[1] for part in parts}) > 1:
-                raise InputError(f"layer {name}: its width differs from batch to batch")
+                raise InputError(f"{_called(name)}: of another width from batch to batch")
             features[name] = np.concatenate(parts)
         return features, labels, np.concatenate(self._kept) if self._kept else None
+
+
+def _called(name):
+    return f"layer {name}" if name else "features"
 
 
 def _batch(images, labels):

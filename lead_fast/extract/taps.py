@@ -8,35 +8,7 @@ from .._optional import need
 from .._text import name_list
 from ..errors import InputError
 from .hidden import MOST, hidden_layers
-
-
-def pooled(value, where):
-    """One vector per image, (B, D), from what a layer gives.
-
-    A map (B, C, H, W) is averaged over its places, and so is one of (B, H, W, C), which some
-    transformers give and only H = W tells; a sequence (B, T, C) over its tokens. Of what
-    Transformers' models return, ``pooler_output`` counts, else ``last_hidden_state``, else
-    ``logits``; of tuples and lists the first.
-    """
-    torch = need("torch", "extracting features")
-    for name in ("pooler_output", "last_hidden_state", "logits"):
-        found = getattr(value, name, None)
-        if found is None and isinstance(value, dict):
-            found = value.get(name)
-        if found is not None:
-            value = found
-            break
-    while isinstance(value, tuple | list) and value:
-        value = value[0]
-    if not isinstance(value, torch.Tensor):
-        raise InputError(f"{where}: gives a {type(value).__name__}, not a tensor")
-    if value.ndim == 4 and value.shape[1] == value.shape[2] != value.shape[3]:
-        return value.flatten(1, 2).mean(1)
-    if value.ndim > 3:
-        return value.flatten(2).mean(2)
-    if value.ndim == 3:
-        return value.mean(1)
-    return value.reshape(len(value), -1)
+from .outputs import pooled
 
 
 class Taps:
@@ -60,11 +32,15 @@ class Taps:
         Keys of the features.
     kinds : dict {name: str}
         What each is taken from, for the metadata of its file.
+    layers : list of str
+        Whose outputs are taken; of hidden layers known from the first batch on.
     """
 
     def __init__(self, module, layers=None, logits=False, join=False):
         torch = need("torch", "extracting features")
         self.module, self.logits, self.join = module, logits, join
+        if isinstance(module, torch.jit.ScriptModule) and (layers or logits or join):
+            raise InputError("layers, join, logits: a scripted module lets nobody see its layers")
         self._hooks = []  # (module, name, whether its input is taken)
         modules = dict(module.named_modules())
         if layers:
@@ -87,39 +63,43 @@ class Taps:
         else:
             self.names = [""]
         self.kinds = {name: name for name in self.names}
-        self._layers = self.names
+        self.layers = self.names
         if join:
             self.names = [""]
             self.kinds = {"": "join " + (",".join(layers) if layers else f"hidden, {MOST} at most")}
 
     def __call__(self, images):
         """Features ``{name: (B, D)}`` and logits (B, S) or None of a batch of images."""
-        if not self._layers:
-            self._layers = hidden_layers(self.module, images[:2], self.logits)
+        if not self.layers:
+            self.layers = hidden_layers(self.module, images[:2], self.logits)
             modules = dict(self.module.named_modules())
-            self._hooks = [(modules[name], name, False) for name in self._layers]
+            self._hooks = [(modules[name], name, False) for name in self.layers]
         found = {}
+
+        def take(name, given):  # at once, as what follows may change it in place
+            found[name] = pooled(given, f"layer {name}" if name else "the model", images)
+
         with contextlib.ExitStack() as stack:
             for module, name, before in self._hooks:
                 if before:
                     handle = module.register_forward_pre_hook(
-                        lambda _, given, name=name: found.__setitem__(name, given[0])
+                        lambda _, given, name=name: take(name, given[0])
                     )
                 else:
                     handle = module.register_forward_hook(
-                        lambda _, __, given, name=name: found.__setitem__(name, given)
+                        lambda _, __, given, name=name: take(name, given)
                     )
                 stack.callback(handle.remove)
             output = self.module(images)
         if not self._hooks:
-            found[""] = output
-        missing = [name for name in self._layers if name not in found]
+            take("", output)
+        missing = [name for name in self.layers if name not in found]
         if missing:
             raise InputError(f"layers: not reached by a forward pass: {name_list(missing)}")
         logits = None
         if self.logits:
-            logits = pooled(getattr(output, "logits", output), "the model")
-        features = {n: pooled(found[n], f"layer {n}" if n else "the model") for n in self._layers}
+            logits = pooled(getattr(output, "logits", output), "the model", images)
+        features = {name: found[name] for name in self.layers}
         if self.join:  # in float32, as autocast gives different types
             torch = need("torch", "extracting features")
             features = {"": torch.cat([part.float() for part in features.values()], dim=1)}

@@ -214,30 +214,35 @@ def solve_transposed(factor, b):
     return triangular(namespace(factor))(factor, b, trans="T", lower=False, check_finite=False)
 
 
-# A float32 factor is used where no pivot loses more than this share of its diagonal entry: the
-# logarithms of pivots then err by some 1e-7 / 1e-4 at worst, most of them far less.
-SAFE_PIVOT = 1e-4
+# A factor is used where every pivot keeps this share of its diagonal entry. Rounding, 1e-7 of the
+# entry in float32 and 1e-16 in float64, is then small beside it and beside what it adds to those
+# after it: at a share p they err by rounding / p, which has to stay below p itself.
+SAFE_PIVOT = 3e-3
+SAFE_PIVOT_WIDE = 1e-11
 
 
-def log_determinant(a):
+def log_determinant(a, narrow):
     """Logarithm of the determinant of a positive definite array, or None if that is too uncertain.
 
     Parameters
     ----------
     a : array (D, D) float32 or float64
         Only its upper triangle is read; overwritten in Fortran order, see :func:`cholesky_upper`.
+    narrow : bool
+        Whether it comes from products in float32.
 
     Returns
     -------
     float or None
-        None if rounding has made `a` indefinite; of float32 arrays also if a pivot is not safe.
+        None if `a` is indefinite or a pivot is not safe.
     """
     diagonal = a.diagonal().astype(np.float64)
     factor = cholesky_upper(a)
     if factor is None:
         return None
     pivots = factor.diagonal().astype(np.float64) ** 2
-    if a.dtype == np.float32 and not bool((pivots > SAFE_PIVOT * diagonal).all()):
+    safe = SAFE_PIVOT if narrow else SAFE_PIVOT_WIDE
+    if not bool((pivots > safe * diagonal).all()):
         return None
     return float(namespace(pivots).log(pivots).sum())
 

@@ -8,6 +8,7 @@ from ..options import real
 from ._base import Metric, warn
 from ._linalg import (
     SAFE_PIVOT,
+    SAFE_PIVOT_WIDE,
     add_outer,
     add_to_diagonal,
     log_determinant,
@@ -102,15 +103,17 @@ class TransRate(Metric):
         size = np.full(shared.k, shared.d) if square else np.minimum(counts, shared.d)
         found, pivots = shared.class_log_determinants(scale, square)
         rates = 0.5 * (found - size * np.log(scale))
-        for c in np.flatnonzero(~(pivots > SAFE_PIVOT)):
+        safe = SAFE_PIVOT if shared.dtype == np.float32 else SAFE_PIVOT_WIDE
+        for c in np.flatnonzero(~(pivots > safe)):
             rates[c] = self._refined_class_rate(shared, c)
         return rates
 
     def _rates_in_turn(self, shared, square):
         """The same, one class after the other, each on all threads."""
         rates, counts = np.empty(shared.k), shared.counts_on_host
+        narrow = shared.dtype == np.float32
         for c, gram in self._grams_about_the_mean(shared, square):
-            found = self._from_gram(gram, counts[c])
+            found = self._from_gram(gram, counts[c], narrow)
             rates[c] = self._refined_class_rate(shared, c) if found is None else found
         return rates
 
@@ -128,8 +131,8 @@ class TransRate(Metric):
         """The rate of a class from float64 products."""
         count = shared.counts_on_host[c]
         scale = np.array([count * self.eps], dtype=np.float64)
-        found, _ = shared.refined.class_log_determinants(scale, False, [c])
-        if not np.isfinite(found[0]):
+        found, pivots = shared.refined.class_log_determinants(scale, False, [c])
+        if not pivots[0] > SAFE_PIVOT_WIDE:
             raise _too_large(self.eps)
         return 0.5 * (found[0] - min(count, shared.d) * np.log(scale[0]))
 
@@ -138,21 +141,22 @@ class TransRate(Metric):
             return self._rate(_centred_gram, shared)
         if shared.dtype == np.float32:
             matrix = plus_outer_narrow(shared.within_upper, shared.class_spread)
-            found = self._from_gram(matrix, shared.n)
+            found = self._from_gram(matrix, shared.n, True)
             if found is not None:
                 return found
         return self._rate(_total, shared.refined)
 
     def _rate(self, make, shared):
         """The rate of all samples from what `make` makes, in float64 if float32 is too coarse."""
-        found = self._from_gram(make(shared), shared.n)
-        if found is None and shared.dtype == np.float32:
-            found = self._from_gram(make(shared.refined), shared.n)
+        narrow = shared.dtype == np.float32
+        found = self._from_gram(make(shared), shared.n, narrow)
+        if found is None and narrow:
+            found = self._from_gram(make(shared.refined), shared.n, False)
         if found is None:
             raise _too_large(self.eps)
         return found
 
-    def _from_gram(self, gram, n):
+    def _from_gram(self, gram, n, narrow):
         """Half the log-determinant of I + gram / (n eps), or None if its precision is too coarse.
 
         `gram` is overwritten; only its upper triangle counts.
@@ -160,7 +164,7 @@ class TransRate(Metric):
         # |I + gram / (n eps)| = |gram + n eps I| / (n eps)^D
         scale = n * self.eps
         add_to_diagonal(gram, gram.dtype.type(scale))
-        found = log_determinant(gram)
+        found = log_determinant(gram, narrow)
         return None if found is None else 0.5 * (found - len(gram) * np.log(scale))
 
 
@@ -190,7 +194,7 @@ def _total(shared):
 
 
 def _centred_gram(shared):
-    gram = shared.xp.array(shared.sample_gram, order="F")
-    gram -= gram.mean(axis=0)
-    gram -= gram.mean(axis=1)[:, None]
-    return gram
+    """Inner products of the samples less their mean, (N, N)."""
+    # Before the product: a mean far from 0 would take all of float32's digits.
+    centred = shared.x - shared.mean.astype(shared.dtype)
+    return (centred @ centred.T).T  # symmetric: the same in Fortran order
