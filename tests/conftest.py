@@ -37,6 +37,22 @@ def zoo(tmp_path):
 
 
 @pytest.fixture
+def folder(tmp_path):
+    """Images in directories: four of each of two classes, of several sizes and modes."""
+    pil = pytest.importorskip("PIL.Image")
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i, (mode, channels) in enumerate([("RGB", 3), ("L", 0), ("RGBA", 4), ("RGB", 3)]):
+            shape = (30 + i, 40 - i, channels) if channels else (30 + i, 40 - i)
+            image = pil.fromarray(rng.integers(0, 256, shape, np.uint8), mode)
+            image.save(tmp_path / "data" / name / f"{i}.png")
+    (tmp_path / "data" / "notes.txt").write_text("not a class")
+    (tmp_path / "data" / "empty").mkdir()
+    return tmp_path / "data"
+
+
+@pytest.fixture
 def rng():
     """A generator with a fixed seed."""
     return np.random.default_rng(20240617)

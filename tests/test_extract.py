@@ -20,46 +20,8 @@ from lead_fast.zoo import formats
 torch = pytest.importorskip("torch")
 pytest.importorskip("safetensors")
 Image = pytest.importorskip("PIL.Image")
-
-
-class Net(torch.nn.Module):
-    """Two convolutions, a pool, a classifier of 7 classes."""
-
-    def __init__(self, seed=0):
-        super().__init__()
-        torch.manual_seed(seed)
-        self.first = torch.nn.Conv2d(3, 4, 3)
-        self.second = torch.nn.Conv2d(4, 6, 3)
-        self.head = torch.nn.Linear(6, 7)
-
-    def forward(self, x):
-        x = self.second(torch.relu(self.first(x))).relu()
-        return self.head(x.mean((2, 3)))
-
-
-def pairs(n=20, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return [(torch.rand(3, 16, 16, generator=generator), i % 3) for i in range(n)]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Four images of each of two classes, of several sizes and modes."""
-    rng = np.random.default_rng(0)
-    for name in ("cat", "dog"):
-        (tmp_path / "data" / name).mkdir(parents=True)
-        for i, (mode, channels) in enumerate([("RGB", 3), ("L", 0), ("RGBA", 4), ("RGB", 3)]):
-            shape = (30 + i, 40 - i, channels) if channels else (30 + i, 40 - i)
-            image = Image.fromarray(rng.integers(0, 256, shape, np.uint8), mode)
-            image.save(tmp_path / "data" / name / f"{i}.png")
-    (tmp_path / "data" / "notes.txt").write_text("not a class")
-    (tmp_path / "data" / "empty").mkdir()
-    return tmp_path / "data"
-
-
-def small(image):
-    """A transform that costs little."""
-    return images.default_transform(image, 16)
+extracting = pytest.importorskip("extracting")
+Net, pairs, small = extracting.Net, extracting.pairs, extracting.small
 
 
 def expected(net, data):

@@ -9,8 +9,9 @@ from lead_fast.extract.hidden import hidden_layers
 from lead_fast.zoo import formats
 
 torch = pytest.importorskip("torch")
-given = pytest.importorskip("test_extract", reason="it needs what that does")
-folder, pairs, nn = given.folder, given.pairs, torch.nn
+pytest.importorskip("safetensors")
+extracting = pytest.importorskip("extracting")
+Net, pairs, small, nn = extracting.Net, extracting.pairs, extracting.small, torch.nn
 
 
 class Block(nn.Module):
@@ -126,7 +127,7 @@ def test_too_few_blocks():
 
 
 def test_outputs_side_by_side():
-    net, data = given.Net(), pairs()
+    net, data = Net(), pairs()
     apart = lead_fast.extract(net, data, layers=["first", "second"]).features
     joined = lead_fast.extract(net, data, layers=["second", "first"], join=True).features
     assert list(joined) == [""]
@@ -144,7 +145,7 @@ def test_joined_files_are_known_by_their_layers(tmp_path, folder):
     net = ResNet().eval()
 
     def made(**options):
-        return lead_fast.extract(net, folder, tmp_path / "zoo", name="net", transform=given.small,
+        return lead_fast.extract(net, folder, tmp_path / "zoo", name="net", transform=small,
                                  **options)  # fmt: skip
 
     found = made(join=True)
@@ -289,7 +290,7 @@ def test_outputs_that_are_no_features():
 
 
 def test_names_of_joined_layers(tmp_path, folder):
-    found = lead_fast.extract(ResNet(), folder, tmp_path / "zoo", join=True, transform=given.small)
+    found = lead_fast.extract(ResNet(), folder, tmp_path / "zoo", join=True, transform=small)
     assert found.layers == ["relu", "layer1.0", "layer2.0", "layer2.1"]
     metadata = formats.read_metadata(found.paths[0])
     assert metadata["layers"] == "relu,layer1.0,layer2.0,layer2.1"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-
 import numpy as np
 
 from .._optional import need
 from ..errors import InputError
+from .hooks import watched
 from .outputs import tensor_of
 
 MOST = 4  # layers that are kept, evenly among those that there are
@@ -80,12 +79,8 @@ def _size(module):
 def _run(module, images, layers, reached):
     """Run a model, calling ``reached(name, output)`` for each of some layers."""
     torch = need("torch", "extracting features")
-    with contextlib.ExitStack() as stack:
-        for name, layer in layers:
-            hook = layer.register_forward_hook(lambda _, __, given, name=name: reached(name, given))
-            stack.callback(hook.remove)
-        with torch.inference_mode():
-            module(images)
+    with watched(layers, reached), torch.inference_mode():
+        module(images)
 
 
 def _last_linear(module, images):

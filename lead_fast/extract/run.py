@@ -33,8 +33,6 @@ class Extracted:
     ----------
     features : dict {layer: ndarray (N, D)}
         With the one key "" if no layers were asked for, or these side by side.
-    layers : list of str
-        Those whose outputs `features` has; "" for what the model gives otherwise.
     labels : ndarray (N,)
     logits : ndarray (N, S) float32 or None
     images_per_second : float
@@ -46,16 +44,18 @@ class Extracted:
     skipped : bool
         Whether the files were there already, of the same data, weights and options. The arrays are
         then empty.
+    layers : list of str
+        Those whose outputs `features` has; "" for what the model gives otherwise.
     """
 
     features: dict = field(default_factory=dict)
-    layers: list = field(default_factory=list)
     labels: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))
     logits: np.ndarray | None = None
     images_per_second: float = 0.0
     batch_size: int = 0
     paths: list = field(default_factory=list)
     skipped: bool = False
+    layers: list = field(default_factory=list)
 
 
 def extract(
@@ -164,7 +164,7 @@ def extract(
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{out}: {error.strerror}") from error
-        paths = {layer: out / file_name(source.name, layer) for layer in taps.names}
+        paths = {layer: out / file_name(source.name, layer) for layer in taps.kinds}
         if fingerprint and all(
             path.exists() and matches(path, {**known, "layer": taps.kinds[layer]})
             for layer, path in paths.items()
@@ -181,16 +181,15 @@ def extract(
         arrays = {"features": features[layer], "labels": labels}
         if kept is not None:
             arrays["output"] = kept
-        metadata = {
-            **known,
-            "layer": taps.kinds[layer],
-            "layers": ",".join(taps.layers),
-            **_about(source, model, len(labels) / seconds),
-        }
+        about = _about(source, model, len(labels) / seconds)
+        metadata = {**known, "layer": taps.kinds[layer], **about}
+        if join:
+            metadata["layers"] = ",".join(taps.layers)
         write(path, arrays, metadata)
     return Extracted(
-        features, taps.layers, labels, kept, len(labels) / seconds, found.size, list(paths.values())
-    )
+        features, labels, kept, len(labels) / seconds, found.size, list(paths.values()),
+        layers=taps.layers,
+    )  # fmt: skip
 
 
 class _Pass:
@@ -213,7 +212,7 @@ class _Pass:
         self.size = size
         self._taps, self._device, self._dtype, self._logits = taps, device, dtype, logits
         self._precision = precision
-        self._features = {name: [] for name in taps.names}
+        self._features = {name: [] for name in taps.kinds}
         self._labels, self._kept, self._rows = [], [], 0
 
     def add(self, images, labels):

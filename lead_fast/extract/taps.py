@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from .._optional import need
 from .._text import name_list
 from ..errors import InputError
 from .hidden import MOST, hidden_layers
+from .hooks import watched
 from .outputs import pooled
 
 
@@ -28,12 +27,11 @@ class Taps:
 
     Attributes
     ----------
-    names : list of str
-        Keys of the features.
-    kinds : dict {name: str}
-        What each is taken from, for the metadata of its file.
     layers : list of str
-        Whose outputs are taken; of hidden layers known from the first batch on.
+        Whose outputs are taken, "" for what the model gives otherwise; of hidden layers known from
+        the first batch on.
+    kinds : dict {name: str}
+        By the features' keys, what they are taken from, for the metadata of their files.
     """
 
     def __init__(self, module, layers=None, logits=False, join=False):
@@ -41,8 +39,8 @@ class Taps:
         self.module, self.logits, self.join = module, logits, join
         if isinstance(module, torch.jit.ScriptModule) and (layers or logits or join):
             raise InputError("layers, join, logits: a scripted module lets nobody see its layers")
-        self._hooks = []  # (module, name, whether its input is taken)
         modules = dict(module.named_modules())
+        self._watched, self._inputs = [], False
         if layers:
             absent = [name for name in layers if name not in modules or not name]
             if absent:
@@ -50,48 +48,39 @@ class Taps:
                 raise InputError(f"layers: the model has no {name_list(absent)}; it has: {held}")
             if len(set(layers)) < len(layers):
                 raise InputError(f"layers: a name given twice in {', '.join(layers)}")
-            self.names = list(layers)
-            self._hooks = [(modules[name], name, False) for name in layers]
+            self._watch(layers)
         elif join:
-            self.names = []
-        elif logits:
-            linear = [one for one in modules.values() if isinstance(one, torch.nn.Linear)]
-            if not linear:
-                raise InputError("logits: the model has no linear layer; name layers")
-            self.names = [""]
-            self._hooks = [(linear[-1], "", True)]
+            self.layers = []
         else:
-            self.names = [""]
-        self.kinds = {name: name for name in self.names}
-        self.layers = self.names
+            self.layers = [""]
+            if logits:
+                linear = [one for one in modules.values() if isinstance(one, torch.nn.Linear)]
+                if not linear:
+                    raise InputError("logits: the model has no linear layer; name layers")
+                self._watched, self._inputs = [("", linear[-1])], True
         if join:
-            self.names = [""]
-            self.kinds = {"": "join " + (",".join(layers) if layers else f"hidden, {MOST} at most")}
+            kind = ",".join(layers) if layers else f"hidden, {MOST} at most"
+            self.kinds = {"": f"join {kind}"}
+        else:
+            self.kinds = {name: name for name in self.layers}
+
+    def _watch(self, layers):
+        modules = dict(self.module.named_modules())
+        self.layers = list(layers)
+        self._watched = [(name, modules[name]) for name in layers]
 
     def __call__(self, images):
         """Features ``{name: (B, D)}`` and logits (B, S) or None of a batch of images."""
         if not self.layers:
-            self.layers = hidden_layers(self.module, images[:2], self.logits)
-            modules = dict(self.module.named_modules())
-            self._hooks = [(modules[name], name, False) for name in self.layers]
+            self._watch(hidden_layers(self.module, images[:2], self.logits))
         found = {}
 
         def take(name, given):  # at once, as what follows may change it in place
             found[name] = pooled(given, f"layer {name}" if name else "the model", images)
 
-        with contextlib.ExitStack() as stack:
-            for module, name, before in self._hooks:
-                if before:
-                    handle = module.register_forward_pre_hook(
-                        lambda _, given, name=name: take(name, given[0])
-                    )
-                else:
-                    handle = module.register_forward_hook(
-                        lambda _, __, given, name=name: take(name, given)
-                    )
-                stack.callback(handle.remove)
+        with watched(self._watched, take, self._inputs):
             output = self.module(images)
-        if not self._hooks:
+        if not self._watched:
             take("", output)
         missing = [name for name in self.layers if name not in found]
         if missing:

@@ -89,17 +89,11 @@ class LeadPlus(Metric):
                 f"fewer samples ({shared.n}) than twice the components ({count}): the score may "
                 "not discriminate; use fewer components"
             )
-        key = ("held-out error", count, self.penalty)
-        return -shared.once(key, lambda: mean_held_out_error(shared, count, self.penalty))
-
-
-def mean_held_out_error(shared, count, penalty):
-    """Mean squared length of the leave-one-out errors on `count` leading components."""
-    z = components(shared, count)
-    total = 0.0
-    for errors in held_out_errors(z, shared, penalty):
-        total += float((errors**2).sum())
-    return total / shared.n
+        z = components(shared, count)
+        total = 0.0
+        for errors in held_out_errors(z, shared, self.penalty):
+            total += float((errors**2).sum())
+        return -total / shared.n
 
 
 def components(shared, count):
