@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 from helpers import class_labels, relu_features
+from scipy.linalg import expm
 from scipy.special import log_softmax, softmax
 from sklearn.decomposition import PCA
 
@@ -146,10 +147,10 @@ def test_relaxation_time(study):
     np.testing.assert_allclose(rates * time * 1e-6, 1.0, rtol=1e-6)
 
 
-def test_other_means(study):
+def test_other_forms(study):
     labels = LABELS
     x = np.float32(relu_features(labels, 12))
-    pooled, balanced = study.other_means(x, labels, 1e-6)
+    pooled, balanced, sharp, sampled = study.other_forms(x, labels, 1e-6)
     found = lead_fast.lead(x, labels, tol=1e-6)
     assert balanced != pytest.approx(found.score, rel=1e-3)  # classes of other sizes
 
@@ -161,6 +162,27 @@ def test_other_means(study):
     ):
         keep = np.exp(-1e-6 * rates[labels])
         assert weight @ np.log(1.0 - keep * (1.0 - start)) == pytest.approx(value, rel=1e-3)
+    logits = 10 * model.decision_function(x)
+    start = softmax(logits, axis=1)[np.arange(len(labels)), labels]
+    keep = np.exp(-1e-6 * found.rates[labels])
+    assert np.log(1.0 - keep * (1.0 - start)).mean() == pytest.approx(sharp, rel=1e-3)
+
+    start, logs = softmax(logits / 10, axis=1), []
+    head = lead_fast.Head(12, 3)
+    for c, kernel in lead_fast.class_kernels(x, labels, head).items():
+        rows = np.flatnonzero(labels == c)  # fewer than 64: all of them
+        assert len(kernel) == len(rows)
+        evolved = 1.0 + expm(-1e-6 * kernel) @ (start[rows, c] - 1.0)
+        logs.append(np.log(np.clip(evolved, 1e-6, 1.0)))
+    assert np.concatenate(logs).mean() == pytest.approx(sampled, rel=1e-3)
+
+
+def test_relative_time(study):
+    zoo = {str(d): relu_features(LABELS, d, seed=d) for d in (6, 9, 14)}
+    rates = [lead_fast.lead(x, LABELS).rates.mean() for x in zoo.values()]
+    assert study.relative_time(zoo, LABELS) * 1e-6 * np.median(rates) == pytest.approx(
+        1.0, rel=1e-6
+    )
 
 
 def test_study_takes_up_an_earlier_one(tmp_path):
