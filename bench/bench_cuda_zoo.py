@@ -68,8 +68,12 @@ def test_upload(benchmark, report, tmp_path, lies):
     first = 1e3 * (time.perf_counter() - started)
     median, spread = milliseconds(copy)
     others = {}
-    for threads, piece in ((1, 4), (4, 4), (8, 4), (send._threads, 1), (send._threads, 2)):
-        other = upload.Uploads(place, piece << 20, threads)
+    most = send._threads
+    for threads, piece in (
+        (1, 512), (4, 512), (8, 512), (16, 512),
+        (most, 256), (most, 1024), (most, 2048), (most, 4096),
+    ):  # fmt: skip
+        other = upload.Uploads(place, piece << 10, threads)
         copy(other)
         others[threads, piece] = milliseconds(lambda other=other: copy(other))[0]
         other.release()
@@ -79,7 +83,7 @@ def test_upload(benchmark, report, tmp_path, lies):
     report(
         f"GPU upload of {features.nbytes / 1e6:.0f} MB {lies}: {median:.1f} ms (IQR {spread:.1f}), "
         f"{rate / 1e9:.1f} GB/s, {rate / bus_rate():.0%} of the bus's {bus_rate() / 1e9:.1f}; "
-        f"by {send._threads} threads in pieces of {send._piece >> 20} MiB ({parts} ms); "
+        f"by {most} threads in pieces of {send._piece >> 10} KiB ({parts} ms); "
         f"first {first:.0f}; reach {SHARE:.0%}",
         median_ms=median, rate=rate, bus_rate=bus_rate(), others_ms=parts, first_ms=first,
         reach=SHARE,

@@ -10,9 +10,9 @@ from ..errors import InputError
 from ..features import Features, as_features
 from .formats import opened_again
 
-# Bytes: small enough for pieces of all threads to stay in the processor's cache until the bus has
-# read them, large enough for a copy to take long compared with what it costs to begin it.
-_PIECE = 4 << 20
+# Bytes: small enough for both pieces of a thread to stay in its core's cache until the bus has read
+# them, large enough for a copy to take long compared with what it costs to begin it.
+_PIECE = 512 << 10
 _MOST_THREADS = 12
 _SHARE = 1 / 8  # of the GPU's memory, so that the model that is scored meanwhile has the rest
 
