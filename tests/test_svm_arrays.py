@@ -296,9 +296,10 @@ def test_the_example_is_ranked_as_by_the_native_solver():
 
 
 @pytest.mark.gpu
-def test_the_example_is_ranked_as_on_the_cpu():
+@pytest.mark.parametrize("tol", [1e-3, 1e-5])  # two models' scores are 1.5e-3 apart
+def test_the_example_is_ranked_as_on_the_cpu(tol):
     library("cupy")
-    found, plain = lf.rank(DIGITS, device="cuda").scores, lf.rank(DIGITS).scores
+    found, plain = (lf.rank(DIGITS, tol=tol, device=d).scores for d in ("cuda", "cpu"))
     assert len(plain) == 16
     assert sorted(found, key=found.get) == sorted(plain, key=plain.get)
 
@@ -419,6 +420,22 @@ def test_classifier_on_the_gpu(name, hinge):
     assert model.converged_ is True
     assert model.dual_ <= plain.primal_ and plain.dual_ <= model.primal_
     assert model.predict(put("cupy", features)).shape == labels.shape
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["ww", "ovr", "cs"])
+def test_many_classes_on_the_gpu(name, rng):
+    """More than cuSOLVER's batched solver takes, and than the native curvature between classes."""
+    k = 300
+    labels = np.arange(3 * k) % k
+    features = (rng.standard_normal((k, 32))[labels] + rng.standard_normal((3 * k, 32))).astype(
+        "f4"
+    )
+    on_gpu = lf.MultiClassSVM(name, device="cuda", scale="unit")
+    model = on_gpu.fit(put("cupy", features), labels)
+    plain = lf.MultiClassSVM(name, scale="unit").fit(features, labels)
+    assert model.gap_ <= 1e-3
+    assert model.dual_ <= plain.primal_ and plain.dual_ <= model.primal_
 
 
 @pytest.mark.gpu

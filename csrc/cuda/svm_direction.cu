@@ -161,7 +161,10 @@ class Newton {
           shift_(call, classes_),
           product_(call, classes_ * system.matrix.x.d),
           seen_(call, 2 * classes_ * std::max(1, precondition.rank)),
-          total_(call, classes_) {}
+          total_(call, classes_) {
+        // Products may load what pads the rows, though no result depends on it.
+        if (products_.stride() != classes_) values_.zero();
+    }
 
     // s = M^-1 r.
     void precondition(const float* r, float* s) const {
