@@ -57,7 +57,7 @@ void pair_collect(const PairBlock<T>& block, const PairWeights& weights, const P
 
 // For bins b with pairs begin[b] .. begin[b + 1] of distance and weight, and `before[b]` pairs in
 // all lower bins: sums over the pairs of rank * weight (ties averaged, from 1), and over the ties
-// of size^3 - size.
+// of size^3 - size. A NaN counts as infinitely far, and has index 0 in the divisions above.
 void pair_ranks(std::int64_t bins, const std::int64_t* begin, const std::int64_t* before,
                 int threads, const double* distance, const double* weight, double* rank_weight,
                 double* ties);

@@ -7,6 +7,7 @@ import json
 
 from ._console import say
 from ._text import name_list, one_line
+from .errors import InputError
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 0, 1, 2, 130
 
@@ -32,6 +33,13 @@ METRIC_OPTIONS = (
 )
 
 
+# What the functions behind the commands take beside options of metrics.
+_NO_OPTIONS = {
+    "zoo", "features", "labels", "metric", "device", "dataset", "progress", "store", "repeats",
+    "jobs", "title",
+}  # fmt: skip
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are one line."""
 
@@ -52,7 +60,6 @@ def metric_arguments(parser):
     """Add the choice of metrics, device and options."""
     parser.add_argument(
         "--metric",
-        default="lead",
         metavar="NAME[,NAME...]",
         help="which metric or metrics; all for every one that can be computed (lead)",
     )
@@ -75,16 +82,23 @@ def metric_arguments(parser):
 
 def _named_option(text):
     name, equals, value = text.partition("=")
-    if not equals or not name.strip().isidentifier():
+    name, value = name.strip(), value.strip()
+    if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    if name in _NO_OPTIONS:
+        raise argparse.ArgumentTypeError(f"{name} is no option of a metric")
+    if value in ("True", "False"):
+        return name, value == "True"
     try:
-        return name.strip(), json.loads(value)
+        return name, json.loads(value)
     except ValueError:
-        return name.strip(), value.strip()
+        return name, value
 
 
 def metric_names(text):
-    """What ``metric=`` takes: a name, ``"all"``, or a list of names."""
+    """What ``metric=`` takes: a name, ``"all"``, or a list of names; lead where None is given."""
+    if text is None:
+        return "lead"
     names = [name.strip() for name in text.split(",")]
     return names[0] if len(names) == 1 else [name for name in names if name]
 
@@ -98,7 +112,11 @@ def metric_options(arguments):
         for name, value in given
         if name.startswith(prefix) and value is not None
     }
-    return {**options, **dict(arguments.option)}
+    for name, value in arguments.option:
+        if name in options:
+            raise InputError(f"--option {name}: {name} is given twice")
+        options[name] = value
+    return options
 
 
 def read_truth(path, models):

@@ -54,13 +54,17 @@ class ScoreFiles:
     path : str
         A directory, which gets METRIC/DATASET_metrics.json; or, for one metric, a .json file.
     dataset : str or Path
+    several : bool
+        Whether there are several metrics.
     """
 
-    def __init__(self, path, dataset):
+    def __init__(self, path, dataset, several):
         if path is None:
             raise InputError("--format sfda writes files: give --out a directory or a .json file")
         self.path, self.dataset = Path(path), Path(dataset).resolve().name
         self.single = self.path.suffix == ".json"
+        if self.single and several:
+            raise InputError(f"--out {path}: several metrics need a directory")
         if self.single:
             Output(self.path)
         elif self.path.exists() and not self.path.is_dir():
@@ -68,8 +72,6 @@ class ScoreFiles:
 
     def write(self, rankings):
         """Write one file for each ranking; models that failed are left out."""
-        if self.single and len(rankings) > 1:
-            raise InputError(f"--out {self.path}: several metrics need a directory")
         for ranking in rankings:
             path = self.path
             if not self.single:

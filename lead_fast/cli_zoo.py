@@ -59,7 +59,9 @@ def add_commands(commands):
     )
     rank.add_argument("--address", help="of a running cluster of dask or ray (one made here)")
     rank.add_argument(
-        "--plot", metavar="FILE", help="also draw a bar chart: .png, .svg or .pdf (matplotlib)"
+        "--plot",
+        metavar="FILE",
+        help="also draw a bar chart, of the first metric: .png, .svg or .pdf (matplotlib)",
     )
 
     report = command(commands, "report", _report, "write a page about a zoo or a run of a store")
@@ -95,10 +97,12 @@ def _rank(arguments):
     from .zoo.runner import describe_zoo
 
     zoo = open_zoo(arguments.zoo, arguments.dataset)
-    truth = None if arguments.truth is None else read_truth(arguments.truth, zoo.names)
+    truth = _truth(arguments, zoo.names)
     metric = metric_names(arguments.metric)
     if arguments.format == "sfda":
-        out = ScoreFiles(arguments.out, arguments.dataset or zoo.dataset or Path(arguments.zoo))
+        dataset = arguments.dataset or zoo.dataset or Path(arguments.zoo)
+        several = metric == "all" or not isinstance(metric, str)
+        out = ScoreFiles(arguments.out, dataset, several)
     else:
         out = None if arguments.out is None else Output(arguments.out)
     plot = None if arguments.plot is None else _Plot(arguments.plot)
@@ -171,14 +175,7 @@ def _report(arguments):
 
     out = Output(arguments.out)
     need("matplotlib", "a report")
-    if Path(arguments.source).is_file():
-        rankings, name = _stored(arguments)
-    else:
-        rankings, name = _ranked(arguments)
-    truth = None
-    if arguments.truth is not None:
-        models = {row.model for ranking in rankings for row in ranking}
-        truth = read_truth(arguments.truth, sorted(models))
+    rankings, truth, name = (_stored if Path(arguments.source).is_file() else _ranked)(arguments)
     out.write(page(rankings, truth, arguments.title or name))
     failed = rankings.failed
     for model, error in failed.items():
@@ -191,27 +188,37 @@ def _report(arguments):
 
 
 def _stored(arguments):
-    """The rankings of a run, and the name of its zoo."""
+    """The rankings of a run, the truth, and the name of the run's zoo."""
     from .zoo.runs import Results
     from .zoo.store import Store
 
+    for flag in ("metric", "device", "store", "labels", "dataset"):
+        if getattr(arguments, flag) is not None:
+            raise InputError(f"--{flag}: of a zoo; {arguments.source} holds runs that were made")
+    if metric_options(arguments) or arguments.repeats != 1:
+        raise InputError(f"options are of a zoo; {arguments.source} holds runs that were made")
     with Store(arguments.source, create=False) as store:
         runs = store.runs()
         if not runs:
             raise InputError(f"{arguments.source}: no run in it yet")
         results = Results(store, runs[-1].id if arguments.number is None else arguments.number)
-    return results.rankings, Path(results.run.zoo).name
+    models = {row.model for ranking in results.rankings for row in ranking}
+    return results.rankings, _truth(arguments, sorted(models)), Path(results.run.zoo).name
 
 
 def _ranked(arguments):
-    """The rankings of a zoo, and its name."""
+    """The rankings of a zoo, the truth, and the zoo's name."""
     from .zoo.read import open_zoo, read_labels
     from .zoo.report import Ranking, Rankings
     from .zoo.run import rank_models
     from .zoo.runner import describe_zoo
 
+    if arguments.number is not None:
+        raise InputError(f"--run: of a store; {arguments.source} is a zoo")
+    zoo = open_zoo(arguments.source, arguments.dataset)
+    truth = _truth(arguments, zoo.names)
     rankings = rank_models(
-        open_zoo(arguments.source, arguments.dataset),
+        zoo,
         None if arguments.labels is None else read_labels(arguments.labels),
         metric_names(arguments.metric),
         device=arguments.device,
@@ -221,7 +228,11 @@ def _ranked(arguments):
         **metric_options(arguments),
     )
     name = Path(arguments.source).resolve().name
-    return Rankings([rankings]) if isinstance(rankings, Ranking) else rankings, name
+    return Rankings([rankings]) if isinstance(rankings, Ranking) else rankings, truth, name
+
+
+def _truth(arguments, models):
+    return None if arguments.truth is None else read_truth(arguments.truth, models)
 
 
 def _runs(arguments):

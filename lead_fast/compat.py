@@ -25,11 +25,12 @@ import time
 import numpy as np
 
 from .errors import InputError
-from .features import real_array
+from .features import as_features, real_array
 from .labels import encode
 from .metrics import get
 from .metrics._base import MultiLabels
 from .metrics._shared import Shared
+from .options import real
 
 __all__ = [
     "LEEP",
@@ -89,12 +90,11 @@ class LogME:
 
     def __init__(self, regression=False):
         self.regression = regression
-        self.fitted = False
         self.reset()
 
     def reset(self):
         """Forget what was fitted."""
-        self.num_dim = 0
+        self.num_dim, self.fitted = 0, False
         self.alphas, self.betas, self.ms = [], [], []
         self._classes = None
 
@@ -112,12 +112,15 @@ class LogME:
         """Predicted class numbers (N,), or values (N, C) of a regression, for features (N, D)."""
         if not self.fitted:
             raise RuntimeError("not fitted, please call fit first")
-        predicted = real_array(f, "features").astype(np.float64) @ self.ms.T
+        x, width = real_array(f, "features").astype(np.float64), self.ms.shape[1]
+        if x.ndim != 2 or x.shape[1] != width:
+            raise InputError(f"features: expected (N, {width}) as fitted, got shape {x.shape}")
+        predicted = x @ self.ms.T
         return predicted if self.regression else self._classes[predicted.argmax(axis=1)]
 
 
 def _evidence(features, targets, regression, method, epsilon=1e-5):
-    from .metrics.logme import Ridge, class_targets, maximum_evidence
+    from .metrics.logme import Ridge, class_targets, maximum_evidence, warn_if_wide
 
     if regression:
         values = real_array(targets, "targets").astype(np.float64)
@@ -129,6 +132,7 @@ def _evidence(features, targets, regression, method, epsilon=1e-5):
         labels = encode(targets)
         classes = labels.classes
     shared = Shared(features, labels, np.float64)
+    warn_if_wide(shared)
     if regression:
         ridge = Ridge(shared, (shared.class_sums.T, (values**2).sum(axis=0), lambda: values))
     else:
@@ -149,13 +153,17 @@ def SFDA_Score(X, y):
 
 def PARC_Score(X, y, ratio=2):
     """PARC after PCA to 32 dimensions, or to a share `ratio` of D for a ratio of at most 1."""
-    width = real_array(X, "features").shape[1]
-    return _score("parc", X, y, n_components=32 if ratio > 1 else int(width * ratio))
+    if real("ratio", ratio, positive=True) > 1:
+        return _score("parc", X, y)
+    width = as_features(X).shape[1]
+    if int(width * ratio) < 2:
+        raise InputError(f"ratio: {ratio} of {width} features is less than 2 components")
+    return _score("parc", X, y, n_components=int(width * ratio))
 
 
 def NLEEP(X, y, component_ratio=5):
     """NLEEP with that many Gaussian components per class."""
-    return _score("nleep", X, y, n_per_class=int(component_ratio))
+    return _score("nleep", X, y, n_per_class=int(real("component_ratio", component_ratio)))
 
 
 def PED_Score(
@@ -230,8 +238,9 @@ def Energy_Score(logits, percent, tail):
 
     `percent` of them counts, the lowest for ``tail="bot"`` and else the highest; at least one.
     """
-    from .metrics.etran import mean_energy
+    from .metrics.etran import check_percent, mean_energy
 
+    percent = check_percent(percent)
     rows = real_array(logits, "logits")
     shared = Shared(rows, encode(np.zeros(len(rows), np.int64), fewest=1), np.float64)
     return mean_energy(shared, percent, "bottom" if tail == "bot" else "top")
@@ -335,7 +344,7 @@ def log_maximum_evidence(
 
 
 def log_expected_empirical_prediction(predictions, labels):
-    """LEEP of the source classifier's probabilities (N, C_s), taken as they are."""
+    """LEEP of the source classifier's probabilities (N, C_s), whose rows sum to 1 within 1e-2."""
     return _expected_prediction(real_array(predictions, "predictions"), labels, log=True)
 
 
@@ -346,6 +355,13 @@ def _expected_prediction(theta, labels, log):
         raise InputError(
             f"predictions: expected probabilities (N, C_s), got shape {theta.shape}, "
             "negative numbers or NaN"
+        )
+    sums = theta.sum(axis=1, dtype=np.float64)
+    # As the metric has it: half precision does no better for a thousand classes.
+    odd = np.flatnonzero(np.abs(sums - 1.0) >= 1e-2)
+    if len(odd):
+        raise InputError(
+            f"predictions: expected probabilities, but row {odd[0]} sums to {sums[odd[0]]:.6g}"
         )
     flat = labels.reshape(-1) if hasattr(labels, "reshape") else labels
     return expected_prediction(theta.astype(np.float64), encode(flat, n=len(theta)), log)

@@ -87,7 +87,9 @@ def _plain(labels):
         if all(isinstance(v, (int, np.integer)) for v in values):
             return np.array(values)
     if array.dtype.kind == "T":  # NumPy's variable-width strings
-        return array.astype(str)
+        values = array.tolist()
+        if all(isinstance(v, str) for v in values):
+            return np.array(values, dtype=str)
     raise InputTypeError(f"labels: dtype {array.dtype} is neither integers nor strings")
 
 

@@ -2,11 +2,11 @@
 
 import dataclasses
 import time as clock
-import warnings
 
 import numpy as np
 
 from . import backend, svm
+from ._caller import warn_caller
 from .device import check_findings, resolve, to_host
 from .errors import DeviceError, InputError, SaturationWarning, ScoreWarning
 from .features import as_features
@@ -148,11 +148,10 @@ class Lead:
             del layers
         watch.lap("rates")
         if n < d:
-            warnings.warn(
+            warn_caller(
                 f"fewer samples ({n}) than features ({d}): the SVM can fit any labels, "
                 "so the score may not discriminate; use more samples or cross_fit",
                 ScoreWarning,
-                stacklevel=4,
             )
         log_probability, report = self._initial(x, mapping)
         watch.lap("svm")
@@ -164,11 +163,10 @@ class Lead:
         score = draws[0] if len(draws) == 1 else float(np.mean(draws))
         watch.lap("evolution")
         if score > -SATURATED:
-            warnings.warn(
+            warn_caller(
                 f"the score is saturated ({score:.2g}, the most is 0): with rates this large every "
                 "label is learnt; use a smaller time",
                 SaturationWarning,
-                stacklevel=4,
             )
         return LeadResult(
             score, mean, self.labels.classes, report, watch.total(), draws, float(initial),

@@ -10,7 +10,11 @@ from .errors import InputError, InputTypeError
 
 def choice(name, value, allowed):
     """Return ``value`` if it is one of ``allowed``."""
-    if isinstance(value, bool) or value not in allowed:
+    if (
+        not isinstance(value, (str, numbers.Integral))
+        or isinstance(value, bool)
+        or (value not in allowed)
+    ):
         names = ", ".join(str(a) for a in allowed)
         raise InputError(f"{name}: {value!r} does not exist; choose one of: {names}")
     return value
@@ -37,6 +41,15 @@ def real(name, value, *, positive=False, finite=True):
     if value < 0.0 or (positive and value == 0.0):
         raise InputError(f"{name}: must be {'positive' if positive else 'at least 0'}, got {value}")
     return value
+
+
+def flag(name, value):
+    """Return ``value`` as a bool, if it is one."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise InputTypeError(
+            f"{name}: expected True or False, got {type(value).__name__} {value!r}"
+        )
+    return bool(value)
 
 
 def seed(value):

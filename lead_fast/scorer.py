@@ -1,6 +1,8 @@
 """Score features by any metric of the registry, or by several at once."""
 
 from . import metrics
+from ._caller import warn_caller
+from .errors import InputError, InputTypeError, LeadFastError, ScoreWarning
 from .metrics import _several
 
 
@@ -12,7 +14,7 @@ class Scorer:
     labels : array-like (N,), or (N, K) of 0/1 for the metrics that allow several labels
     metric : str, list of str
         One of ``lead_fast.metrics.names()``, several of them, or ``"all"``: those that can be
-        computed from what is given.
+        computed from what is given, and a ScoreWarning says why any other is left out.
     device : {None, "cpu", "cuda", "cuda:N"}
         None: where the features are.
     **options
@@ -46,13 +48,22 @@ class Scorer:
     """
 
     def __init__(self, labels, metric="lead", device=None, **options):
-        names = metrics.expand(metric)
-        if metric == "all":
+        names, self._all = metrics.expand(metric), metric == "all"
+        if self._all:
             names = [name for name in names if _computable(name, labels, options)]
-        self._single = metric != "all" and isinstance(metric, str)
-        self._metrics = _several.make(names, labels, device, _several.route(names, options))
-        self._metric = self._metrics[names[0]]
-        self.metric = metric if self._single else names
+        self._single = not self._all and isinstance(metric, str)
+        if not self._single and "etran" in names:
+            raise InputError(
+                "etran: its parts are scaled over a zoo, so one model has no score; use rank"
+            )
+        routed = _several.route(names, options, self._all)
+        made = _several.make(names, labels, device, routed, raising=not self._all)
+        if self._all:
+            made, left_out = _several.without_unusable(made, device, routed)
+            _say_left_out(left_out)
+        self._metrics = made
+        self._metric = next(iter(made.values()))
+        self.metric = metric if self._single else list(made)
         self.device = self._metric.device
 
     def __call__(self, features, *, keep=True, **inputs):
@@ -74,18 +85,30 @@ class Scorer:
         if self._single:
             return self._metric(features, keep=keep, **inputs)
 
+        taken = {name: getattr(one, "per_model", ()) for name, one in self._metrics.items()}
+        for key in inputs:
+            if not any(key in keys for keys in taken.values()):
+                raise InputTypeError(f"none of the metrics takes {key!r} with its features")
+
         def of(name):
-            taken = getattr(self._metrics[name], "per_model", ())
-            return {key: value for key, value in inputs.items() if key in taken}
+            return {key: value for key, value in inputs.items() if key in taken[name]}
 
         outcomes = _several.score_each(self._metrics, features, keep, of)
-        for outcome, _ in outcomes.values():
-            if isinstance(outcome, Exception):
-                raise outcome
-        return {
-            name: outcome if isinstance(outcome, tuple) else float(outcome)
-            for name, (outcome, _) in outcomes.items()
-        }
+        failed = {name: one for name, (one, _) in outcomes.items() if isinstance(one, Exception)}
+        if failed and (len(failed) == len(outcomes) or not self._all):
+            raise next(iter(failed.values()))
+        for error in failed.values():
+            if not isinstance(error, LeadFastError):
+                raise error
+        _say_left_out(failed)
+        return {name: float(one) for name, (one, _) in outcomes.items() if name not in failed}
+
+
+def _say_left_out(errors):
+    for name, error in errors.items():
+        text = str(error)
+        shown = text if text.startswith(f"{name}: ") else f"{name}: {text}"
+        warn_caller(f"left out: {shown}", ScoreWarning)
 
 
 def _computable(name, labels, options):
@@ -105,7 +128,7 @@ def score(features, labels, metric="lead", device=None, **options):
     labels : array-like (N,), or (N, K) of 0/1 for the metrics that allow several labels
     metric : str, list of str
         One of ``lead_fast.metrics.names()``, several of them, or ``"all"``: those that can be
-        computed from what is given.
+        computed from what is given, and a ScoreWarning says why any other is left out.
     device : {None, "cpu", "cuda", "cuda:N"}
         None: where the features are.
     **options

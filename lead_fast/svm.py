@@ -2,11 +2,11 @@
 
 import contextlib
 import dataclasses
-import warnings
 
 import numpy as np
 
 from . import backend
+from ._caller import warn_caller
 from .device import DeviceArray
 from .errors import ConvergenceWarning, InputError
 from .features import check_finite
@@ -126,12 +126,11 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
             )  # fmt: skip
     report = SvmReport(*(found[k] for k in ("primal", "dual", "gap", "passes", "converged")))
     if not report.converged:
-        warnings.warn(
+        warn_caller(
             f"the SVM stopped after {report.passes:.0f} passes at a relative duality gap of "
             f"{report.gap:.2g}, above tol={options.tol:g}; scale the features, lower C, or raise "
             "max_passes or tol",
             ConvergenceWarning,
-            stacklevel=3,
         )
     return found["weights"], found["bias"], report, found["log_probability"]
 

@@ -212,6 +212,12 @@ def test_warnings_are_one_line_on_stderr(zoo, call):
         (["tau", "{zoo}/m1.npz", "{zoo}/m1.npz"], ["m1.npz", "not usable JSON"]),
         (["tau", "{zoo}/none.json", "{zoo}/none.json"], ["none.json"]),
         (["info", "more"], ["more"]),
+        (["rank", "{zoo}", "--option", "repeats=3"], ["repeats is no option of a metric"]),
+        (["score", "{zoo}/m1.npz", "--option", "device=cpu"], ["device is no option"]),
+        (["rank", "{zoo}", "--seed", "1", "--option", "seed=2"], ["seed is given twice"]),
+        (["rank", "{zoo}", "--option", "k=1", "--option", "k=2"], ["k is given twice"]),
+        (["score", "{zoo}/m1.npz", "--metric", "sfda", "--option", "log=no"], ["log", "'no'"]),
+        (["report", "{zoo}", "--out", "{empty}/a.html", "--run", "1"], ["--run", "of a store"]),
     ],
 )
 def test_wrong_usage(zoo, tmp_path, call, arguments, words):
@@ -236,6 +242,8 @@ def test_truth_is_checked_before_scoring(zoo, tmp_path, call, monkeypatch, text,
     (tmp_path / "t.json").write_text(text)
     monkeypatch.setattr(work, "score_each", lambda *_: pytest.fail("a model was scored"))
     assert_refused(call("rank", zoo, "--truth", tmp_path / "t.json"), "t.json", *words)
+    flags = ["--truth", tmp_path / "t.json", "--out", tmp_path / "page.html"]
+    assert_refused(call("report", zoo, *flags), "t.json", *words)
 
 
 def test_truth_for_some_models(zoo, tmp_path, call):
@@ -371,6 +379,18 @@ def test_tau(zoo, truth, tmp_path):
     found = strict_json(done.stdout)
     assert {name: found[name] for name in expected} == expected
     assert {"kendall", "pearson", "top1_regret", "top3_regret", "ties", "intervals"} <= set(found)
+
+
+def test_truth_values_of_options(zoo, call):
+    for word, log in (("False", False), ("false", False), ("True", True)):
+        flags = ["--metric", "sfda", "--option", f"log={word}"]
+        out = call("score", zoo / "m1.npz", *flags)[1]
+        assert float(out) == lead_fast.score(features(1), LABELS, "sfda", log=log)
+
+
+def test_tau_of_several_metrics_says_so(zoo, truth, tmp_path, call):
+    (tmp_path / "all.json").write_text(call("rank", zoo, "--metric", "lead,knn", "--json")[1])
+    assert_refused(call("tau", tmp_path / "all.json", truth), "all.json", "several metrics")
 
 
 def test_tau_of_plain_scores(truth, tmp_path, call):
@@ -590,7 +610,7 @@ def test_files_of_the_sfda_layout(zoo, call, tmp_path):
     assert call("rank", zoo, "--metric", "knn", "--format", "sfda", "--out", single)[0] == 0
     assert json.loads(single.read_text()) == found
     assert_refused(call("rank", zoo, "--format", "sfda"), "--out")
-    assert_refused(call("rank", zoo, *flags[:4], "--out", zoo / "m1.npz"), "directory")
+    assert_refused(call("rank", zoo, *flags[:4], "--out", single), "several metrics need a direct")
     np.save(tmp_path / "a_pets_feature.npy", features(1))
     np.save(tmp_path / "a_pets_label.npy", LABELS)
     assert call("rank", tmp_path, "--metric", "knn", "--format", "sfda", "--out", out)[0] == 0

@@ -9,7 +9,7 @@ from helpers import class_labels, relu_features
 
 import lead_fast as lf
 from lead_fast import compat
-from lead_fast.errors import InputError
+from lead_fast.errors import InputError, InputTypeError, ScoreWarning
 
 pytestmark = pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
 
@@ -255,3 +255,54 @@ def test_the_rest(rng):
         compat.PED_Score(x, labels, type="GBC")
     with pytest.raises(InputError, match="eps"):
         compat.PED_Score(x, labels, eps=1e-2)
+
+
+def test_evidence_without_a_maximum_is_refused(rng):
+    labels = np.arange(60) % 3
+    for call in (
+        lambda: compat.log_maximum_evidence(np.eye(3)[labels], labels),
+        lambda: compat.log_maximum_evidence(np.zeros((60, 4)), labels),
+        lambda: compat.LogME(regression=True).fit(np.zeros((60, 4)), rng.standard_normal(60)),
+    ):
+        with pytest.raises(InputError, match="logme: the features"):
+            call()
+
+
+def test_what_cannot_be_used_is_refused(rng):
+    labels = np.arange(60) % 3
+    x = rng.standard_normal((60, 8))
+    source = rng.dirichlet(np.ones(5), 60)
+    empty = source.copy()
+    empty[4] = 0.0
+    for predictions, word in ((empty, "row 4 sums to 0"), (3 * source, "row 0 sums to 3")):
+        with pytest.raises(InputError, match=word):
+            compat.log_expected_empirical_prediction(predictions, labels)
+    for percent in (200, 0, -5):
+        with pytest.raises(InputError, match="percent"):
+            compat.Energy_Score(x, percent, "bot")
+    with pytest.raises(InputTypeError, match="ratio"):
+        compat.PARC_Score(x, labels, ratio="2")
+    with pytest.raises(InputError, match=r"ratio: 0\.1 of 8 features"):
+        compat.PARC_Score(x, labels, ratio=0.1)
+    assert compat.PARC_Score(x, labels, ratio=0.5) != compat.PARC_Score(x, labels)
+    with pytest.raises(InputTypeError, match="component_ratio"):
+        compat.NLEEP(x, labels, "5")
+
+
+def test_a_failed_fit_leaves_nothing_fitted(rng):
+    x, labels = rng.standard_normal((60, 8)), np.arange(60) % 3
+    model = compat.LogME()
+    model.fit(x, labels)
+    with pytest.raises(InputError, match=r"\(N, 8\) as fitted, got shape \(60, 3\)"):
+        model.predict(x[:, :3])
+    with pytest.raises(InputError):
+        model.fit(0 * x, labels)
+    with pytest.raises(RuntimeError, match="not fitted"):
+        model.predict(x)
+
+
+def test_fewer_samples_than_features_warn(rng):
+    x, labels = rng.standard_normal((20, 40)), np.arange(20) % 3
+    for call in (compat.LogME().fit, compat.log_maximum_evidence, compat.LogME_Score):
+        with pytest.warns(ScoreWarning, match="fewer samples"):
+            call(x, labels)

@@ -417,6 +417,9 @@ def test_labels_of_any_kind(names):
     given_labels = names[labels]
     result = lf.lead(features, given_labels, hidden=HIDDEN, tol=1e-6)
     assert result.classes.tolist() == sorted(names.tolist())
+    if names.dtype.kind == "U" and hasattr(np.dtypes, "StringDType"):
+        wide = given_labels.astype(np.dtypes.StringDType())
+        assert lf.lead(features, wide, hidden=HIDDEN, tol=1e-6).score == result.score
     assert lf.lead(features, given_labels.tolist(), hidden=HIDDEN, tol=1e-6).score == result.score
 
 

@@ -78,3 +78,12 @@ def test_warnings(rng):
     far = x[:40] + 1e4 * np.eye(5)[np.arange(40) % 2]
     with pytest.warns(ScoreWarning, match="no two classes overlap"):
         assert lf.score(far, np.arange(40) % 2, "gbc") == 0.0
+
+
+def test_a_constant_column_is_a_term_of_a_spherical_variance(rng):
+    labels = np.arange(90) % 3
+    x = rng.standard_normal((90, 4)) + np.eye(3, 4)[labels]
+    wider = np.column_stack([x, np.ones(90)])
+    found = lf.score(wider, labels, "gbc", n_components=None, dtype="float64")
+    assert abs(found - reference.gbc(wider, labels)) <= 1e-9
+    assert found > lf.score(x, labels, "gbc", n_components=None) + 0.1

@@ -112,3 +112,10 @@ def test_constant_features_score_nothing():
     labels = np.arange(12) % 3
     for name in ("hscore", "hscore_regularized"):
         assert lf.score(np.full((12, 4), 2.5), labels, name) == 0.0
+
+
+def test_the_rank_of_the_features_is_a_bound_too(rng):
+    x = rng.standard_normal((30, 5))
+    x = np.column_stack([x, x[:, 0] + x[:, 1], np.ones(30)])
+    with pytest.warns(SaturationWarning, match="5, the most is 5"):
+        assert abs(lf.score(x, np.arange(30), "hscore") - 5) <= 1e-9

@@ -73,3 +73,19 @@ def test_saturation_and_options():
         lf.score(x, [0, 0, 1, 1], "knn", k=1.0)
     with pytest.raises(InputError, match="cosine"):
         lf.score(x, [0, 0, 1, 1], "knn", distance="l3")
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_ties_of_exact_numbers_are_ties(rng, dtype):
+    """The mean of integers is none: what is taken off must leave equal distances equal."""
+    x, labels = np.array([[3], [2], [2], [1], [3], [0]]), np.array([1, 1, 1, 1, 0, 0])
+    assert lf.score(x, labels, "knn", dtype=dtype) == reference(x, labels) == 0.5
+    labels = np.arange(90) % 3
+    for x in (
+        rng.standard_normal((90, 10)) > 0,
+        rng.random((90, 10)) < np.linspace(0.02, 0.9, 10),
+        rng.integers(-3, 9, (90, 4)) + 1000,
+        rng.integers(0, 5, (90, 3)) / 8,
+    ):
+        for k in (1, 3):
+            assert lf.score(x, labels, "knn", k=k, dtype=dtype) == reference(x, labels, k)

@@ -102,3 +102,17 @@ def test_constant_features_leave_the_shares_of_the_classes():
     expected = lead_fast.score(X, LABELS, "lead+", dtype="float64")
     found = lead_fast.score(partly, LABELS, "lead+", dtype="float64")
     assert found == pytest.approx(expected, rel=1e-9)
+
+
+def test_a_column_of_tiny_numbers_is_standardised(rng):
+    labels = np.arange(90) % 3
+    x = rng.standard_normal((90, 10)) + 2 * np.eye(3, 10)[labels]
+    for wide in (x, np.tile(x, 10) + rng.standard_normal((90, 100))):
+        tiny = wide.astype(np.float32)
+        expected = lead_fast.score(tiny, labels, "lead+", dtype="float64", n_components=8)
+        tiny[:, 3] *= np.float32(2.0**-125)
+        found = lead_fast.score(tiny, labels, "lead+", n_components=8)
+        assert abs(found - expected) <= 1e-6 * abs(expected)
+        tiny[:, 3] *= np.float32(2.0**-13)  # which loses digits, not the column
+        found = lead_fast.score(tiny, labels, "lead+", n_components=8)
+        assert abs(found - expected) <= 1e-2 * abs(expected)

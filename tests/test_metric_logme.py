@@ -104,3 +104,17 @@ def test_orders_separable_above_noise(rng):
     ]
     assert scores == sorted(scores)
     assert len(set(scores)) == 4
+
+
+@pytest.mark.parametrize("shape", [(40, 5), (5, 40)])
+def test_features_of_zeros_say_so(shape):
+    with pytest.raises(InputError, match="the features are all 0"):
+        lf.score(np.zeros(shape), np.arange(shape[0]) % 2, "logme")
+
+
+def test_what_fits_exactly_takes_float64(rng):
+    """float32 resolves what is left over to 1e-7 of the targets, and here that is the score."""
+    labels = np.arange(90) % 3
+    x = np.tile(rng.standard_normal((9, 10)), (10, 1))
+    expected = lf.score(x, labels, "logme", dtype="float64")
+    assert abs(lf.score(x, labels, "logme") - expected) <= 1e-9 * expected

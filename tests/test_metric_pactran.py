@@ -140,3 +140,14 @@ def by_steps(x, labels, steps, flatness):
     curvature = ((p - p**2).sum(axis=1) * ((x**2).sum(axis=1) + 1)).sum() + d * k / n
     term = 0.5 * k * d / n * (100.0 / d) * np.log(curvature * n / (k * d)) if flatness else 0.0
     return -(found.fun + term)
+
+
+@pytest.mark.parametrize("size", [10.0, 1e2, 1e4, 1e6])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("seed", [0, 3, 5])
+def test_rounding_of_a_small_loss_is_no_failure(seed, dtype, size):
+    """Separable classes: the loss goes to 0, its rounding does not. A warning is an error here."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(90) % 3
+    x = size * (rng.standard_normal((90, 10)) + 2 * np.eye(3, 10)[labels])
+    assert np.isfinite(lf.score(x, labels, "pactran", dtype=dtype))

@@ -213,3 +213,45 @@ def test_errors_and_warnings(rng):
     targets[7] = 0
     with pytest.warns(ScoreWarning, match="1 samples have none or all"):
         lf.score(x, targets, "parc")
+
+
+@pytest.mark.parametrize("max_samples", [15000, 60])
+@pytest.mark.parametrize("n_components", [None, 5])
+def test_tiny_numbers_end(rng, n_components, max_samples):
+    labels = np.arange(90) % 3
+    x = rng.standard_normal((90, 10)) + 2 * np.eye(3, 10)[labels]
+    options = {"n_components": n_components, "max_samples": max_samples}
+    expected = lf.score(x, labels, "parc", dtype="float64", **options)
+    column = x.astype(np.float32)
+    column[:, 3] *= np.float32(1e-42)
+    assert np.isfinite(lf.score(column, labels, "parc", **options))
+    if n_components is None:
+        assert abs(lf.score(column, labels, "parc", **options) - expected) <= 0.1
+    tiny = (x * 1e-40).astype(np.float32)
+    assert abs(lf.score(tiny, labels, "parc", **options) - expected) <= 0.1
+
+
+def test_a_column_that_is_tiny_in_the_samples_that_are_kept(rng):
+    labels = np.arange(90) % 3
+    metric = PARC(labels, n_components=None, max_samples=60)
+    x = rng.standard_normal((90, 10)).astype(np.float32)
+    column = x.copy()
+    x[metric.rows, 3] = 0.0
+    column[metric.rows, 3] *= np.float32(1e-42)
+    assert abs(metric(column) - metric(x)) <= 1e-3
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_the_native_loops_end_whatever_comes(value):
+    distance = np.array([0.5, value, 0.25, value, 0.5])
+    found = backend.cpu().pair_ranks(
+        np.array([0, 5]), np.array([0]), distance, np.arange(5.0), backend.threads()
+    )
+    assert np.isfinite(found).all() and found[1] == 12.0  # two ties of two
+    labels = encode(np.arange(90) % 3)
+    for dtype in (np.float32, np.float64):
+        z = np.full((90, 4), 0.5, dtype)
+        z[10:, 0] = value
+        z[::7, 1] = np.nan
+        with np.errstate(invalid="ignore"):
+            _pairs.spearman(z, _pairs.LabelPairs(labels, "exact"), 1e-12)  # returns

@@ -1,5 +1,7 @@
 """PED against the public code, and against moving every sample pair of classes by pair."""
 
+import warnings
+
 import golden
 import numpy as np
 import pytest
@@ -83,3 +85,18 @@ def test_errors(rng):
         lf.score(x, labels, "ped", reference=np.full((5, 4), np.nan))
     with pytest.raises(InputError, match="over"):
         lf.score(x, labels, "ped", over="leep")
+
+
+def test_no_motion_is_not_no_overlap(rng):
+    labels = np.arange(90) % 3
+    x = rng.standard_normal((90, 5)) + np.eye(3, 5)[labels]
+    for options in ({"max_steps": 0}, {"exit_ratio": 1.0}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ScoreWarning)
+            assert lf.score(x, labels, "ped", **options) == lf.score(x, labels, "sfda")
+
+
+def test_a_huge_step_is_the_whole_way(rng):
+    labels = np.arange(90) % 3
+    x = rng.standard_normal((90, 5)) + np.eye(3, 5)[labels]
+    assert lf.score(x, labels, "ped", step=1e300) == lf.score(x, labels, "ped", step=1e3)

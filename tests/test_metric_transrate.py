@@ -168,3 +168,12 @@ def test_float32_determinants_are_known_to_be_uncertain(rng):
     assert _linalg.log_determinant(np.asfortranarray(nearly, np.float64), True) is None
     for dtype in (np.float32, np.float64):
         assert _linalg.log_determinant(np.asfortranarray(-mild, dtype), False) is None
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+@pytest.mark.parametrize("n", [60, 9])
+def test_a_huge_eps_leaves_nothing(rng, n):
+    x, labels = rng.standard_normal((n, 10)), np.arange(n) % 3
+    assert abs(lf.score(x, labels, "transrate", eps=1e300)) <= 1e-9
+    with pytest.raises(InputError, match="eps: so large"):
+        lf.score(x, labels, "transrate", eps=1e308)

@@ -1,6 +1,7 @@
 """What holds for every metric of the registry, one after the other and several at once."""
 
 import json
+import warnings
 
 import golden
 import numpy as np
@@ -29,6 +30,7 @@ NAMES = [name for name in metrics.names() if name not in ("lead", "etran")]
 MULTI_LABEL = ("logme", "parc", "hscore", "hscore_regularized")
 LABELS = class_labels([40, 50, 60], seed=1)
 X = relu_features(LABELS, 24, seed=6)
+UNGIVEN = ("etran", "leep", "nce", "rsa", "dds")  # by a call with features and labels alone
 OPTIONS = {
     "leep": {"source": golden.source_probabilities(X)},
     "nce": {"source": golden.source_probabilities(X)},
@@ -117,6 +119,8 @@ def test_bad_input_gets_one_line(name):
 
 @pytest.mark.parametrize("name", MULTI_LABEL)
 def test_several_labels_per_sample(name):
+    nested = np.eye(3, dtype=int)[LABELS]
+    assert lf.score(X, nested.tolist(), name) == lf.score(X, nested, name)
     targets = (np.random.default_rng(2).random((150, 4)) < 0.4).astype(np.int64)
     assert np.isfinite(score(name, X, targets))
     assert metrics.get(name).multi_label
@@ -181,11 +185,75 @@ def test_several_metrics_give_what_each_gives_alone():
 
 def test_all_takes_what_can_be_computed():
     found = set(lf.score(X, LABELS, "all"))
-    assert found == set(metrics.names()) - {"etran", "leep", "nce", "rsa", "dds"}
+    assert found == set(metrics.names()) - set(UNGIVEN)
     found = lf.score(X, LABELS, "all", source=OPTIONS["leep"]["source"])
     assert {"leep", "nce"} <= set(found)
     targets = np.eye(3, dtype=int)[LABELS]
     assert set(lf.score(X, targets, "all")) == set(MULTI_LABEL)
+
+
+def test_all_leaves_out_what_fails_and_says_so():
+    few = np.arange(150) % 75
+    with pytest.warns(ScoreWarning, match="left out: nleep: 375 components for 150 samples"):
+        scorer = lf.Scorer(few, "all")
+    assert set(scorer.metric) == set(metrics.names()) - {"nleep", *UNGIVEN}
+    with pytest.warns(ScoreWarning, match="left out: sfda: the features do not vary"):
+        found = lf.score(np.ones_like(X), LABELS, "all")
+    assert "sfda" not in found and np.isfinite(list(found.values())).all()
+    for wrong in ({"eps": 0.0}, {"n_per_class": "five"}, {"device": "abacus"}):
+        with pytest.raises(LeadFastError, match=next(iter(wrong))):
+            lf.score(X, LABELS, "all", **wrong)
+    with pytest.raises(InputError, match="NaN"):
+        lf.score(np.full_like(X, np.nan), LABELS, "all")
+    with pytest.raises(InputError, match="375 components"):
+        lf.score(X, few, ["knn", "nleep"])
+
+
+def test_a_reference_has_one_meaning():
+    reference = OPTIONS["dds"]["reference"]
+    found = lf.score(X, LABELS, "all", reference=reference)
+    for name in ("ped", "dds"):
+        assert found[name] == pytest.approx(score(name), rel=1e-6)
+    with pytest.raises(InputError, match=r"of ped the same model's .* of rsa another model's"):
+        lf.score(X, LABELS, ["ped", "rsa"], reference=X)
+
+
+@pytest.mark.parametrize("name, option", [
+    ("sfda", "log"), ("nleep", "log"), ("leep", "log"), ("pactran", "flatness"),
+    ("dds", "debiased"), ("transrate", "weighted"),
+])  # fmt: skip
+def test_a_word_is_no_truth_value(name, option):
+    assert np.isfinite(score(name, **{option: np.False_}))
+    for word in ("False", "no", 0, None):
+        with pytest.raises(InputTypeError, match=f"{option}: expected True or False"):
+            score(name, **{option: word})
+
+
+def test_what_no_metric_takes_is_refused():
+    source = OPTIONS["leep"]["source"]
+    scorer = lf.Scorer(LABELS, ["leep", "knn"])
+    assert set(scorer(X, source=source)) == {"leep", "knn"}
+    with pytest.raises(InputTypeError, match="none of the metrics takes 'sorce'"):
+        scorer(X, sorce=source)
+    with pytest.raises(InputError, match=r"etran: .* use rank"):
+        lf.score(X, LABELS, ["etran", "knn"])
+
+
+def test_warnings_point_at_the_caller():
+    few = np.arange(60) % 30
+    x = relu_features(few, 80, seed=1)
+    calls = {
+        "score": lambda: lf.score(x, few, "knn"), "several": lambda: lf.score(x, few, ["knn"]),
+        "lead": lambda: lf.lead(x, few), "rank": lambda: lf.rank({"m": x}, few),
+        "scorer": lambda: lf.Scorer(few, "transrate")(x), "all": lambda: lf.score(x, few, "all"),
+        "svm": lambda: lf.MultiClassSVM(max_passes=1, tol=1e-9).fit(x, few),
+    }  # fmt: skip
+    for name, call in calls.items():
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            call()
+        assert found or name in ("score", "several"), name
+        assert {one.filename for one in found} <= {__file__}, name
 
 
 def test_options_go_to_whom_they_belong():
@@ -343,7 +411,28 @@ def test_all_of_a_zoo(sfda_zoo):
     assert not found.failed
     found = lf.rank(sfda_zoo, metric="all", dataset="pets", reference="b", n_per_class=1)
     assert {"rsa", "dds"} < set(found.metrics)
-    assert set(found.failed) == {"a", "b"}  # ped looks for features on a data set called b
+    assert not found.failed
+    alone = lf.rank(sfda_zoo, metric="ped", dataset="pets")
+    # Of ped, b would be another data set.
+    assert found["ped"].scores == pytest.approx(alone.scores, rel=1e-6)
+    with pytest.raises(InputError, match=r"of ped the same model's .* of dds another model's"):
+        lf.rank(sfda_zoo, metric=["ped", "dds"], dataset="pets", reference="b")
+
+
+def test_metrics_that_few_samples_rule_out(tmp_path):
+    few = np.arange(60) % 20
+    for model in "ab":
+        np.savez(tmp_path / f"{model}.npz", features=relu_features(few, 8), labels=few)
+    with pytest.warns(ScoreWarning, match="nleep: left out: .*100 components for 60 samples"):
+        found = lf.rank(tmp_path, metric="all")
+    assert "nleep" not in found.metrics and not found.failed
+    found = lf.rank(tmp_path, metric=["nleep", "knn"])
+    assert not found["knn"].failed and set(found["nleep"].failed) == {"a", "b"}
+    assert "100 components" in found["nleep"].failed["a"]
+    with pytest.raises(InputError, match="100 components"):
+        lf.rank(tmp_path, few, metric=["nleep", "knn"])
+    with pytest.raises(InputError, match="eps: must be positive"):
+        lf.rank(tmp_path, metric="all", eps=0.0)
 
 
 def test_all_of_a_zoo_with_a_damaged_archive(tmp_path):

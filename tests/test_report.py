@@ -255,6 +255,16 @@ def test_report_of_a_zoo_and_of_a_store(zoo, tmp_path, call):
     assert scores[0] == scores[1] and len(scores[0]) >= 4
     assert call("report", store, "--out", out, "--run", 7)[0] == 2
     assert call("report", tmp_path / "none", "--out", out)[0] == 2
+    for ignored in ("--metric", "--device", "--labels", "--dataset", "--store", "--time"):
+        status, printed, error = call("report", store, "--out", out, ignored, "1")
+        assert (status, printed) == (2, "") and "of a zoo" in error, ignored
+
+
+@pytest.mark.filterwarnings("error:Glyph")
+def test_names_in_scripts_that_fonts_lack():
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    ranking = lead_fast.rank({"\u6a21\u578b": ZOO["m1"], "m": ZOO["m2"]}, LABELS, "knn")
+    assert "\u6a21\u578b" in page(Rankings([ranking]), None, "zoo")
 
 
 BROWSER = next(

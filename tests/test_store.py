@@ -16,6 +16,7 @@ from helpers import zoo_features as features
 import lead_fast
 from lead_fast.errors import ScoreWarning, StoreError
 from lead_fast.zoo import fingerprint, work
+from lead_fast.zoo.runs import Results
 from lead_fast.zoo.store import Store
 from lead_fast.zoo.work import Outcome
 
@@ -194,6 +195,10 @@ def test_other_files_are_refused(tmp_path):
         Store(other)
     with pytest.raises(StoreError, match="no such store"):
         Store(tmp_path / "none.db", create=False)
+    (tmp_path / "empty.db").touch()
+    with pytest.raises(StoreError, match="an empty file"):
+        Store(tmp_path / "empty.db", create=False)
+    assert (tmp_path / "empty.db").stat().st_size == 0
     with pytest.raises(StoreError, match="not usable"):
         Store(tmp_path)
     with Store(tmp_path / "later.db"):
@@ -353,4 +358,10 @@ def test_kills_lose_nothing_that_was_finished(tmp_path, scored):
     fresh = lead_fast.rank(folder, metric=["knn", "logme"])
     assert ranking.scores == fresh.scores
     with Store(store) as file:
-        assert [run.finished is None for run in file.runs()][:kills] == [True] * kills
+        runs = file.runs()
+        assert [run.finished is None for run in runs][:kills] == [True] * kills
+        tables = {run.id: Results(file, run.id).table() for run in runs if run.done}
+    for run in runs:
+        if run.done:
+            stopped = run.finished is None and run.done < len(models)
+            assert ("of 40 models: the run was stopped" in tables[run.id]) == stopped

@@ -450,9 +450,9 @@ def test_scorer_is_made_again_only_for_other_labels(tmp_path, monkeypatch):
     made = []
     make = _several.make
 
-    def counted(names, labels, *rest):
+    def counted(names, labels, *rest, **options):
         made.append(np.asarray(labels))
-        return make(names, labels, *rest)
+        return make(names, labels, *rest, **options)
 
     monkeypatch.setattr(_several, "make", counted)
     other = (LABELS + 1) % K

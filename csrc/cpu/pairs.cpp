@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <utility>
 
 namespace lead_fast {
@@ -30,7 +31,8 @@ template <class T>
 std::int64_t index_of(T t, const Division& d) {
     const double place = (static_cast<double>(t) - d.low) * d.scale;
     const double last = static_cast<double>(d.bins - 1);
-    return static_cast<std::int64_t>(std::min(std::max(place, 0.0), last));
+    const double positive = place > 0.0 ? place : 0.0;  // so that a NaN has index 0
+    return static_cast<std::int64_t>(positive < last ? positive : last);
 }
 
 template <class T>
@@ -54,7 +56,7 @@ void for_row(const PairBlock<T>& block, std::int64_t row, const PairFilter& filt
     for (std::int64_t first = 0; first < i; first += kPiece) {
         const int count = static_cast<int>(std::min<std::int64_t>(kPiece, i - first));
         for (int p = 0; p < count; ++p) t[p] = T(1) - similarity[first + p];
-        for (int p = 0; p < count; ++p) {  // index_of, in a form that is vectorised
+        for (int p = 0; p < count; ++p) {  // index_of, in 32 bits so that it is vectorised
             const double place = (static_cast<double>(t[p]) - low) * scale;
             const double positive = place > 0.0 ? place : 0.0;
             index[p] = static_cast<std::int32_t>(positive < last ? positive : last);
@@ -145,7 +147,9 @@ void pair_ranks(std::int64_t bins, const std::int64_t* begin, const std::int64_t
         auto& pairs = scratch[omp_get_thread_num()];
         pairs.clear();
         for (std::int64_t p = begin[b]; p < begin[b + 1]; ++p) {
-            pairs.emplace_back(distance[p], weight[p]);
+            // A NaN would have no place in an order, nor an equal, itself included.
+            const double far = std::numeric_limits<double>::infinity();
+            pairs.emplace_back(std::isnan(distance[p]) ? far : distance[p], weight[p]);
         }
         std::sort(pairs.begin(), pairs.end());
         const std::size_t size = pairs.size();

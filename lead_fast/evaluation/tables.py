@@ -78,6 +78,8 @@ def read_table(path):
         raise InputError(f"{path}: not usable JSON: {one_line(error)}") from error
     if isinstance(table, dict) and isinstance(table.get("scores"), list):
         table = _scores_of_ranking(table["scores"], path)
+    elif isinstance(table, dict) and isinstance(table.get("metrics"), list):
+        raise InputError(f"{path}: has the scores of several metrics; rank by one of them alone")
     if not isinstance(table, dict):
         raise InputError(f"{path}: must hold an object {{model: number}}, not {_json_type(table)}")
     return {model: _finite_number(value, path, model) for model, value in table.items()}

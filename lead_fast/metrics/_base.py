@@ -6,12 +6,12 @@ depends on the labels alone, and its ``evaluate(shared, **inputs)`` turns one mo
 """
 
 import math
-import warnings
 from typing import ClassVar
 
 import numpy as np
 
 from .. import backend
+from .._caller import warn_caller
 from ..device import resolve, to_host
 from ..errors import InputError, InputTypeError, SaturationWarning, ScoreWarning
 from ..labels import Labels, encode
@@ -45,6 +45,8 @@ class MultiLabels:
 
 def is_multi_label(labels):
     """Whether labels are a matrix of several per sample."""
+    if isinstance(labels, list | tuple) and len(labels) > 0:
+        return all(isinstance(row, list | tuple) for row in labels)
     return isinstance(labels, MultiLabels) or getattr(labels, "ndim", 1) == 2
 
 
@@ -94,7 +96,9 @@ class Metric:
     device : {None, "cpu", "cuda", "cuda:N"}
         None: where the features are. On a GPU the work is CuPy's, on the caller's stream.
     dtype : {"float32", "float64"}
-        Of the products with the features; everything of size D x D and K x D is float64 anyway.
+        Of the products with the features; everything of size D x D and K x D is float64 anyway. For
+        features that are too small for float32, or too far from 0, it is float64 in any case, see
+        :class:`~lead_fast.metrics._shared.Shared`.
 
     Attributes
     ----------
@@ -181,12 +185,12 @@ class Metric:
 
 def warn(message):
     """Warn that a score cannot discriminate."""
-    warnings.warn(message, ScoreWarning, stacklevel=4)
+    warn_caller(message, ScoreWarning)
 
 
 def warn_saturated(message):
     """Warn that a score has reached its bound."""
-    warnings.warn(message, SaturationWarning, stacklevel=4)
+    warn_caller(message, SaturationWarning)
 
 
 __all__ = [

@@ -23,6 +23,7 @@ def shrinkage_of(within):
         Mean within-class scatter.
     """
     right = within.sum(axis=1)
+    right = right / _norm(right)  # the products of small features would underflow
     for _ in range(3):
         left = within @ right
         left /= _norm(left)
@@ -33,7 +34,8 @@ def shrinkage_of(within):
 
 
 def _norm(vector):
-    norm = float((vector @ vector) ** 0.5)
+    largest = float(abs(vector).max())
+    norm = largest * float(((vector / largest) ** 2).sum() ** 0.5) if largest > 0.0 else 0.0
     if not norm > 0.0:
         raise InputError(
             "the features do not vary within any class; give at least two different samples of one"

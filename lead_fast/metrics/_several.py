@@ -5,12 +5,14 @@ import inspect
 import time
 from contextlib import nullcontext
 
-from ..errors import InputTypeError
+import numpy as np
+
+from ..errors import InputError, InputTypeError, LeadFastError
 from . import get
 from ._base import Metric, MultiLabels, encode_targets, is_multi_label
 
 
-def route(names, options):
+def route(names, options, of_all=False):
     """Give each metric the options it has.
 
     Parameters
@@ -18,12 +20,25 @@ def route(names, options):
     names : list of str
     options : dict
         Each must belong to at least one of the metrics.
+    of_all : bool
+        Whether nobody chose these metrics. A reference, which means different things to them, is
+        then for those that have no score without one, where they are among them.
 
     Returns
     -------
     dict {name: dict}
     """
     allowed = {name: option_names(name) for name in names}
+    if options.get("reference") is not None:
+        others, own = _two_meanings(names)
+        if others and own and not of_all:
+            raise InputError(
+                f"reference: of {', '.join(own)} the same model's features on other data, of "
+                f"{', '.join(others)} another model's on this; ask for them one after the other"
+            )
+        if others:
+            for name in own:
+                allowed[name] = [option for option in allowed[name] if option != "reference"]
     for option in options:
         if not any(option in found for found in allowed.values()):
             if len(names) == 1:
@@ -36,6 +51,13 @@ def route(names, options):
         name: {option: value for option, value in options.items() if option in allowed[name]}
         for name in names
     }
+
+
+def _two_meanings(names):
+    """Metrics that take another model's features as reference, and those for which it is own."""
+    others = [name for name in names if getattr(get(name), "reference_model", False)]
+    own = [name for name in names if "reference" in getattr(get(name), "per_model", {})]
+    return others, own
 
 
 def option_names(name):
@@ -95,7 +117,53 @@ def repeated(options, names, repeats):
     return found
 
 
-def make(names, labels, device, options):
+@dataclasses.dataclass(frozen=True)
+class Unusable:
+    """Stands for a metric that could not be made, which is its outcome for every model."""
+
+    error: LeadFastError
+    device = "cpu"
+
+
+# Labels that suit every metric: more than any zoo here has, as options may be limited by N.
+_MADE_UP = 1 << 17
+
+
+def made_up_labels():
+    """Labels (N,) for checking options where those of the models are not known."""
+    return np.arange(_MADE_UP) % 2
+
+
+def without_unusable(made, device, options):
+    """Leave out those metrics that are :class:`Unusable` for no other reason than the labels.
+
+    Parameters
+    ----------
+    made : dict {name: metric}
+        What :func:`make` made with ``raising=False`` of these options on this device.
+
+    Returns
+    -------
+    dict {name: metric}
+    left_out : dict {name: LeadFastError}
+
+    Raises
+    ------
+    LeadFastError
+        What is wrong with an option or the device; or with the labels, if no metric is left.
+    """
+    left_out = {name: one.error for name, one in made.items() if isinstance(one, Unusable)}
+    for name, error in left_out.items():
+        try:
+            make([name], made_up_labels(), device, options)
+        except LeadFastError:
+            raise error from None
+    if len(left_out) == len(made):
+        raise next(iter(left_out.values()))
+    return {name: one for name, one in made.items() if name not in left_out}, left_out
+
+
+def make(names, labels, device, options, raising=True):
     """Instances of the metrics for these labels, encoded once.
 
     Parameters
@@ -104,6 +172,8 @@ def make(names, labels, device, options):
     labels : array-like (N,) or (N, K)
     device : str or None
     options : dict {name: dict}
+    raising : bool
+        Else a metric that refuses its options or the labels is :class:`Unusable`.
 
     Returns
     -------
@@ -117,15 +187,22 @@ def make(names, labels, device, options):
         kind = get(name)
         ours = isinstance(kind, type) and issubclass(kind, Metric)
         mine = labels if isinstance(encoded, MultiLabels) and not ours else encoded
-        given = dict(options[name])
-        if "repeats" in given and "repeats" not in option_names(name):
-            seed, repeats = given.get("seed", 0), given.pop("repeats")
-            seeds = [{**given, "seed": (seed + draw) % 2**64} for draw in range(repeats)]
-            each = [kind(mine, device=device, **one) for one in seeds]
-            made[name] = Repeated(each)
-        else:
-            made[name] = kind(mine, device=device, **given)
+        try:
+            made[name] = _make_one(name, kind, mine, device, options[name])
+        except LeadFastError as error:
+            if raising:
+                raise
+            made[name] = Unusable(error)
     return made
+
+
+def _make_one(name, kind, labels, device, options):
+    given = dict(options)
+    if "repeats" not in given or "repeats" in option_names(name):
+        return kind(labels, device=device, **given)
+    seed, repeats = given.get("seed", 0), given.pop("repeats")
+    seeds = [{**given, "seed": (seed + draw) % 2**64} for draw in range(repeats)]
+    return Repeated([kind(labels, device=device, **one) for one in seeds])
 
 
 def suits(name, labels):
@@ -163,6 +240,8 @@ def score_each(metrics, features, keep=True, inputs=None, watch=None, curve=Fals
         metric, started = metrics[name], time.perf_counter()
         try:
             with nullcontext() if watch is None else watch(name):
+                if isinstance(metric, Unusable):
+                    raise metric.error
                 extra = inputs(name) if inputs else {}
                 if isinstance(metric, Metric | Repeated):
                     if metric.dtype not in shares:

@@ -18,6 +18,9 @@ from ._base import MultiLabels
 from ._linalg import mirror, outer, outer_sum, plus_outer
 
 _BLOCK_BYTES = 1 << 25  # of a block of rows: stays in a last-level cache, long enough for a GEMM
+_LEAST_SQUARE = 1e-150  # mean square whose own square float64 still holds
+_FLAT = 1e-7  # of its mean: a column's deviation that is float32's rounding of what it was made of
+_FLAT_FAR = 1e-14  # the same for features that are far from 0 as a whole: float64's rounding
 
 
 class Shared:
@@ -30,7 +33,9 @@ class Shared:
     labels : Labels or MultiLabels
         Of N samples.
     dtype : {float32, float64}
-        Of the blocks handed out and of the products of (N, D) with anything.
+        Of the blocks handed out and of the products of (N, D) with anything. Float64 is taken in
+        place of float32 for features so small that their squares leave its range, or so far from 0
+        that its rounding shows in their deviations.
 
     Attributes
     ----------
@@ -38,6 +43,9 @@ class Shared:
         Samples, width, classes.
     labels : Labels or MultiLabels
     dtype : dtype
+        The one that was taken.
+    flat : float
+        The share of its mean up to which a column's deviation counts as rounding.
     xp : module
         NumPy, or CuPy for :class:`~lead_fast.metrics._arrays.ArrayShared`: whose arrays are handed
         out and expected.
@@ -47,7 +55,8 @@ class Shared:
     Raises
     ------
     InputError
-        Another number of samples; a NaN or an infinity; squares that overflow.
+        Another number of samples; a NaN or an infinity; squares that overflow, or fourth powers
+        that underflow even in float64.
 
     Notes
     -----
@@ -72,12 +81,21 @@ class Shared:
         check_finite(self.features, found=found)
         self.mean, self.variance = found["mean"], found["variance"]  # (D,) float64, biased
         self._memo = {}
-        self._check_size()
+        self._check_range()
 
-    def _check_size(self):
+    def _check_range(self):
+        with np.errstate(over="ignore"):
+            spread, offset = float(self.variance.sum()), float((self.mean**2).sum())
         limit = float(np.finfo(self.dtype).max) / (4.0 * self.n)
-        if not float((self.variance + self.mean**2).sum()) < limit:
+        if not spread + offset < limit:
             raise InputError("features: so large that their squares overflow; rescale them")
+        # So far from 0 that float32's rounding is 1 % of their deviation, or all of it.
+        far = offset * float(np.finfo(np.float32).eps) ** 2 > 1e-4 * spread
+        self.flat = _FLAT_FAR if far else _FLAT
+        if far or spread + offset < self.d * _least_square(self.dtype):
+            self.dtype = np.dtype(np.float64)
+        if spread + offset < self.d * _LEAST_SQUARE and bool((self.mean != 0.0).any()):
+            raise InputError("features: so small that their powers underflow; rescale them")
 
     def active(self):
         """A context in which the arrays may be worked with: of their device and stream."""
@@ -97,6 +115,20 @@ class Shared:
     def eps(self):
         """Spacing of the numbers of `dtype` at 1."""
         return float(np.finfo(self.dtype).eps)
+
+    @property
+    def varies(self):
+        """Which columns are more than constant but for rounding, (D,) bool."""
+        deviation = self.xp.sqrt(self.variance)
+        return (self.variance > _least_square(np.float64)) & (
+            deviation > self.flat * self.xp.abs(self.mean)
+        )
+
+    @property
+    def by_column(self):
+        """The same for what standardises columns: in float64 if one is too small for float32."""
+        small = (self.variance < _least_square(self.dtype)) & self.varies
+        return self.refined if bool(small.any()) else self
 
     # ------------------------------------------------------------------------------------ features
 
@@ -388,3 +420,8 @@ class Shared:
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
         return array
+
+
+def _least_square(dtype):
+    """The least mean square that leaves most of the squares all their digits."""
+    return 64.0 * float(np.finfo(dtype).tiny)

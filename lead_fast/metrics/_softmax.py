@@ -38,7 +38,7 @@ class _Problem:
     def __init__(self, shared, penalty):
         self.shared, self.xp = shared, shared.xp
         self.n, self.k, self.penalty = shared.n, shared.k, penalty
-        self.exact = shared.dtype == np.float64
+        self.dtype = shared.dtype
         level = 1.0 / shared.k
         self.bias_scale = level**-0.5
         xp, self.features = self.xp, None
@@ -203,9 +203,9 @@ def _minimise(problem, theta, tol, max_passes):
     history = _History(problem, *problem(theta), memory)
     loss, curvature = history.values
     passes, small, gain = 1, 0, np.inf
-    rounding = 4.0 * np.finfo(np.float64 if problem.exact else np.float32).eps
     while passes < max_passes:
         step, promise = history.step()
+        rounding = _rounding(loss, problem.dtype)
         gain = 0.5 * promise
         small = small + 1 if gain <= tol * loss else 0
         if small == 2 or not promise > 0.0:  # twice: a single direction may be poor
@@ -216,12 +216,20 @@ def _minimise(problem, theta, tol, max_passes):
             found, seen = history.look(candidate, candidate - theta)
             passes += 1
             # Where the change is within rounding, a step is taken for what its slope says.
-            if found[0] <= loss - _ARMIJO * length * promise + rounding * loss:
+            if found[0] <= loss - _ARMIJO * length * promise + rounding:
                 break
             length *= 0.5
             step *= 0.5
             if length < 1e-6 or passes >= max_passes:
-                return Fitted(loss, curvature, gain, passes, gain <= 10.0 * tol * loss, theta)
+                enough = gain <= max(10.0 * tol * loss, rounding)
+                return Fitted(loss, curvature, gain, passes, enough, theta)
         history.move(seen)
         theta, (loss, curvature) = candidate, found
-    return Fitted(loss, curvature, gain, passes, gain <= tol * loss, theta)
+    enough = gain <= max(tol * loss, _rounding(loss, problem.dtype))
+    return Fitted(loss, curvature, gain, passes, enough, theta)
+
+
+def _rounding(loss, dtype):
+    """Room for the rounding of a loss from features of this type."""
+    # A sample's part is the logarithm of 1 and more, whose rounding does not shrink with it.
+    return 4.0 * float(np.finfo(dtype).eps) * loss + float(np.finfo(np.float64).eps)

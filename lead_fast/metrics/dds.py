@@ -5,6 +5,7 @@ import numpy as np
 from ..device import on_gpu, wrap
 from ..errors import InputError
 from ..features import as_features
+from ..options import flag
 from ._base import Metric, warn_saturated
 from ._linalg import namespace
 from ._shared import Shared
@@ -73,14 +74,14 @@ class DDS(Metric):
 
     def __init__(self, labels, *, reference=None, debiased=True, dtype="float32", device=None):
         super().__init__(labels, device, dtype)
-        self.debiased = bool(debiased)
+        self.debiased = flag("debiased", debiased)
         self.reference = reference_of(self, reference)
         if self.debiased and self.labels.n < 4:
             raise InputError(f"dds: U-centring needs at least 4 samples, got {self.labels.n}")
 
     def evaluate(self, shared):
         """The score from one model's features and the reference's."""
-        reference = reference_beside(shared, self.reference)
+        shared, reference = shared.by_column, reference_beside(shared, self.reference).by_column
         theirs = reference.once("unit_rows", lambda: unit_rows(reference))
         of_reference = reference.once(("dds", self.debiased), lambda: self._inner(theirs, theirs))
         rows = shared.once("unit_rows", lambda: unit_rows(shared))
@@ -134,11 +135,9 @@ def unit_rows(shared):
 
 
 def standardisation(shared):
-    """Mean and inverse deviation of every column, in the work type; 1 for constant columns."""
-    xp = shared.xp
-    deviation = xp.sqrt(shared.variance)
-    constant = deviation <= 1e-7 * xp.abs(shared.mean)
-    inverse = 1.0 / xp.where(constant, 1.0, deviation)
+    """Mean and inverse deviation of every column, in the work type; 0 for constant columns."""
+    xp, varies = shared.xp, shared.varies
+    inverse = xp.where(varies, 1.0 / xp.where(varies, xp.sqrt(shared.variance), 1.0), 0.0)
     return shared.mean.astype(shared.dtype), inverse.astype(shared.dtype)
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..errors import InputError
-from ..options import choice, real
+from ..options import choice, flag, real
 from ._base import Metric, warn
 from ._fisher import first_analysis, scores, softmax
 from .sfda import linear_scores
@@ -82,11 +82,9 @@ class ETran(Metric):
         self, labels, *, percent=0.5, tail="bottom", public=True, dtype="float32", device=None
     ):
         super().__init__(labels, device, dtype)
-        self.percent = real("percent", percent, positive=True)
-        if self.percent > 100.0:
-            raise InputError(f"percent: must be at most 100, got {self.percent:g}")
+        self.percent = check_percent(percent)
         self.tail = choice("tail", tail, ("bottom", "top"))
-        self.public = bool(public)
+        self.public = flag("public", public)
 
     def evaluate(self, shared):
         """Refuse: a score exists only beside those of other models."""
@@ -126,6 +124,14 @@ class ETran(Metric):
                 warn(f"etran: the {name} is the same for all models and counts as 0")
         scaled = (table - table.min(axis=0)) / np.where(span > 0.0, span, 1.0)
         return (scaled @ np.array([_ENERGY, _LDA])).tolist()
+
+
+def check_percent(percent):
+    """Return a share in percent as a float within (0, 100]."""
+    percent = real("percent", percent, positive=True)
+    if percent > 100.0:
+        raise InputError(f"percent: must be at most 100, got {percent:g}")
+    return percent
 
 
 def mean_energy(shared, percent, tail):

@@ -44,7 +44,8 @@ class GBC(Metric):
     Time: N D for class moments, K^2 D for pairs, and for PCA N D^2 (shared) and D^3. Memory: K D,
     and two D x D for PCA. At most 0; a score of 0 means that no two classes overlap measurably.
     The components' signs, which PCA leaves open, do not matter. A constant feature has the floor as
-    variance in every class and so changes nothing.
+    variance in every class: that changes nothing for diagonal Gaussians, but is one more term of
+    the mean that is a spherical one's variance, unless PCA leaves it out.
 
     References
     ----------

@@ -30,13 +30,15 @@ class HScore(Metric):
     Warns
     -----
     SaturationWarning
-        The score is at its bound: K - 1, or the rank of the features. For N <= D always.
+        The score is at its bound: K - 1, or the rank of the features where that is less. For N <= D
+        always.
 
     Notes
     -----
-    Between 0 and K - 1. Time: N D^2 and D^3 / 3; a singular covariance takes an eigensystem,
-    about 4 D^3 (min(N, D) in place of D). Memory: three D x D in float64. Constant columns count
-    for nothing; with one sample in every class the score is at its bound.
+    Between 0 and the lesser of K - 1 and the rank of the features. Time: N D^2 and D^3 / 3; a
+    singular covariance takes an eigensystem, about 4 D^3 (min(N, D) in place of D). Memory: three
+    D x D in float64. Constant columns count for nothing; with one sample in every class the score
+    is at its bound.
 
     References
     ----------
@@ -62,13 +64,18 @@ class HScore(Metric):
     def evaluate(self, shared):
         """The score from one model's features."""
         if shared.n <= shared.d:
-            score = _in_sample_space(shared)
+            score, rank = _in_sample_space(shared)
         else:
-            score = _in_feature_space(shared)
-        if score > (1 - 1e-6) * self.upper_bound:
+            score, rank = _in_feature_space(shared.by_column)
+        most = min(self.upper_bound, rank)
+        if score > (1 - 1e-6) * most:
             warn_saturated(
-                f"the score is saturated ({score:.6g}, the most is {self.upper_bound:g}): the "
-                "features tell the classes apart exactly"
+                f"the score is saturated ({score:.6g}, the most is {most:g}): "
+                + (
+                    "the features tell the classes apart exactly"
+                    if most == self.upper_bound
+                    else "the features do not vary within the classes"
+                )
                 + ("; use more samples than features" if shared.n <= shared.d else "")
             )
         return score
@@ -92,27 +99,28 @@ def _label_basis(matrix):
 
 
 def _in_feature_space(shared):
+    """Score and rank of the features."""
     xp, scatter, spread = shared.xp, shared.total, between(shared)
     size = xp.sqrt(scatter.diagonal())
     # A column that is constant but for the rounding of its mean.
-    kept = xp.flatnonzero(size > 1e-7 * shared.n**0.5 * xp.abs(shared.mean))
+    kept = xp.flatnonzero(size > shared.flat * shared.n**0.5 * xp.abs(shared.mean))
     if kept.size < shared.d:
         scatter = scatter[kept][:, kept]
     size, spread = size[kept], spread[:, kept]
     if kept.size == 0:
-        return 0.0
+        return 0.0, 0
     factor = cholesky_upper(xp.asfortranarray(scatter / size / size[:, None]))
     if factor is not None and float(factor.diagonal().min()) ** 2 > _PIVOT[shared.dtype]:
-        return float((solve_transposed(factor, (spread / size).T) ** 2).sum())
+        return float((solve_transposed(factor, (spread / size).T) ** 2).sum()), len(scatter)
     if shared.dtype == np.float32:
         return _in_feature_space(shared.refined)
     values, vectors = eigh(scatter)
     kept = values > max(_CUT, len(values) * float(np.finfo(np.float64).eps)) * values[-1]
-    return float(((spread @ vectors[:, kept]) ** 2 / values[kept]).sum())
+    return float(((spread @ vectors[:, kept]) ** 2 / values[kept]).sum()), int(kept.sum())
 
 
 def _in_sample_space(shared):
-    """The overlap of two projections: on the span of the columns of X, and of the labels."""
+    """Score and rank: the overlap of projections on the spans of X's columns and of the labels."""
     xp, gram = shared.xp, shared.sample_gram - shared.sample_gram.mean(axis=0)
     gram -= gram.mean(axis=1)[:, None]
     values, vectors = eigh((gram + gram.T) / 2)
@@ -123,7 +131,7 @@ def _in_sample_space(shared):
         basis = shared.put((matrix - matrix.mean(axis=0)) @ _label_basis(matrix))
     else:
         basis = shared.indicators / xp.sqrt(shared.counts)
-    return float(((vectors.T @ basis) ** 2).sum())
+    return float(((vectors.T @ basis) ** 2).sum()), vectors.shape[1]
 
 
 class HScoreRegularized(Metric):

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..options import choice, integer
 from ._base import Metric, warn_saturated
-from ._neighbours import nearest_rows
+from ._neighbours import centre, nearest_rows
 
 _TILE = 2048
 
@@ -30,8 +30,11 @@ class KNN(Metric):
     Notes
     -----
     Between 0 and 1; a class of one sample is always wrong. Equal distances go to the sample that
-    comes first; constant columns change nothing. Time: N^2 D / 2 multiplications, in tiles on and
-    above the diagonal. Memory: a copy of the features, two tiles of 2048 x 2048, and 2 N k.
+    comes first: always where sums of the features' products are exact, as of integers of moderate
+    size, booleans and other numbers of a few bits; elsewhere rounding decides which of two is less,
+    and of cosines always. Constant columns change nothing. Time: N^2 D / 2 multiplications, in
+    tiles on and above the diagonal. Memory: a copy of the features, two tiles of 2048 x 2048, and
+    2 N k.
 
     References
     ----------
@@ -73,10 +76,10 @@ class KNN(Metric):
 def nearest(shared, k, distance):
     """The k nearest other samples of each, nearest first, (N, k) int64."""
     n = shared.n
-    mean = shared.mean.astype(shared.dtype) if distance == "euclidean" else 0
+    origin = centre(shared) if distance == "euclidean" else 0
     x = np.empty((n, shared.d), shared.dtype)
     for place, block in shared.blocks():
-        np.subtract(block, mean, out=x[place])
+        np.subtract(block, origin, out=x[place])
     norms = np.einsum("ij,ij->i", x, x)
     if distance == "cosine":
         x /= np.sqrt(np.maximum(norms, np.finfo(x.dtype).tiny))[:, None]

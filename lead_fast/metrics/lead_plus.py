@@ -83,7 +83,7 @@ class LeadPlus(Metric):
 
     def evaluate(self, shared):
         """The score from one model's features."""
-        count = min(self.n_components, shared.n, shared.d)
+        shared, count = shared.by_column, min(self.n_components, shared.n, shared.d)
         if shared.n < 2 * count:
             warn(
                 f"fewer samples ({shared.n}) than twice the components ({count}): the score may "
@@ -98,11 +98,8 @@ class LeadPlus(Metric):
 
 def components(shared, count):
     """Leading principal components (N, C) float64 of the standardised features; not scaled."""
-    xp = shared.xp
-    size = xp.sqrt(xp.asarray(shared.variance))
-    # A column that is constant but for the rounding of its mean.
-    varies = size > 1e-7 * xp.abs(xp.asarray(shared.mean))
-    inverse = xp.where(varies, 1.0 / xp.where(varies, size, 1.0), 0.0)
+    xp, varies = shared.xp, shared.varies
+    inverse = xp.where(varies, 1.0 / xp.where(varies, xp.sqrt(shared.variance), 1.0), 0.0)
     if shared.n > shared.d:
         correlation = shared.total * inverse * (inverse / shared.n)[:, None]
         vectors = Tridiagonal(xp.asfortranarray(correlation)).leading_vectors(count)

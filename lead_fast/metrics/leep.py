@@ -7,6 +7,7 @@ import numpy as np
 from ..device import to_host
 from ..errors import InputError
 from ..features import real_array
+from ..options import flag
 from ._base import Metric, warn, warn_saturated
 
 _SATURATED = 1e-9
@@ -74,7 +75,7 @@ class LEEP(Metric):
 
     def __init__(self, labels, *, source=None, log=True, dtype="float32", device=None):
         super().__init__(labels, device, dtype)
-        self.log = bool(log)
+        self.log = flag("log", log)
         if not self.log:
             self.upper_bound = 1.0
         self.source = None if source is None else probabilities(source, self.labels.n)

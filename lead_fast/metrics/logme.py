@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from ..errors import InputError
 from ..options import choice
 from ._base import Metric, warn
 from ._linalg import Tridiagonal
 
 _STEPS = 11
 _EPSILON = 1e-5  # of the public code, beside the two denominators
+_FITTED = 1e-4  # share of the targets that is left over, to which float32 products are too coarse
 
 
 class LogME(Metric):
@@ -30,7 +32,14 @@ class LogME(Metric):
         has only min(N, D) factors, so that ``N < D`` adds ``(D - N) / 2N log alpha``), or of the
         ICML paper's algorithm (tolerance 1e-2; the whole determinant).
     dtype : {"float32", "float64"}
+        With float32, features that fit a class to 1e-4 of its squares are multiplied in float64
+        after all.
     device : {None, "cpu", "cuda", "cuda:N"}
+
+    Raises
+    ------
+    InputError
+        Features that are all 0, of which the fixed point makes 0 / 0.
 
     Warns
     -----
@@ -67,14 +76,23 @@ class LogME(Metric):
 
     def evaluate(self, shared):
         """The score from one model's features."""
-        if shared.n < shared.d:
-            warn(
-                f"fewer samples ({shared.n}) than features ({shared.d}): a linear model can fit "
-                "any labels, so the score may not discriminate"
-            )
+        warn_if_wide(shared)
         ridge = shared.once("ridge", lambda: Ridge(shared, class_targets(shared)))
-        evidence, *_ = maximum_evidence(ridge, self.method)
+        evidence, _, _, penalties = maximum_evidence(ridge, self.method)
+        if shared.dtype == np.float32 and ridge.nearly_fits(penalties):
+            refined = shared.refined
+            ridge = refined.once("ridge", lambda: Ridge(refined, class_targets(refined)))
+            evidence, *_ = maximum_evidence(ridge, self.method)
         return evidence.mean()
+
+
+def warn_if_wide(shared):
+    """Warn of fewer samples than features."""
+    if shared.n < shared.d:
+        warn(
+            f"fewer samples ({shared.n}) than features ({shared.d}): a linear model can fit "
+            "any labels, so the score may not discriminate"
+        )
 
 
 def class_targets(shared):
@@ -108,6 +126,8 @@ class Ridge:
         self._rotated = shared.host(self._form.rotate(indicators() if self.wide else product))
         # Below zero is nothing but rounding.
         self.eigenvalues = np.maximum(self._form.eigenvalues, 0.0)
+        if not self.eigenvalues[-1] > 0.0:
+            raise InputError("logme: the features are all 0, so there is no evidence of anything")
 
     def moments(self, target, t):
         """Squared norms of the coefficients and of the residual at penalty t > 0."""
@@ -117,6 +137,13 @@ class Ridge:
         if self.wide:
             return max(float(w @ c) - t * square, 0.0), t * t * square
         return square, max(self.energy[target] - float(w @ c) - t * square, 0.0)
+
+    def nearly_fits(self, penalties):
+        """Whether what is left of a target is the difference of numbers too near to each other."""
+        return not self.wide and any(
+            self.moments(target, t)[1] < _FITTED * self.energy[target]
+            for target, t in enumerate(penalties)
+        )
 
     def coefficients(self, penalties, shared):
         """Coefficients (K, D) at one penalty per target."""
@@ -131,34 +158,49 @@ def maximum_evidence(ridge, method="fixed-point", epsilon=_EPSILON):
 
     The public code's iteration, literally: at most 11 steps, `epsilon` beside both denominators,
     and the coefficients are those of the step before the last update.
+
+    Raises
+    ------
+    InputError
+        A target that is fitted exactly, or is 0, where `epsilon` is 0: its evidence has no maximum.
     """
-    n, d = ridge.n, ridge.d
-    sigma = ridge.eigenvalues
     icml = method == "icml"
     out = np.empty((4, ridge.k))
     for target in range(ridge.k):
-        alpha = beta = 1.0
-        for _ in range(_STEPS):
-            t = alpha / beta
-            gamma = (sigma / (sigma + t)).sum()
-            m2, res2 = ridge.moments(target, t)
-            alpha = gamma / (m2 + epsilon)
-            beta = (n - gamma) / (res2 + epsilon)
-            change = abs(alpha / beta - t) / t
-            if change < 1e-2 if icml else change <= 1e-3:
-                break
-        if icml:
-            m2, res2 = m2 + epsilon, res2 + epsilon
-        determinant = np.log(alpha + beta * sigma).sum()
-        if icml:
-            determinant += (d - len(sigma)) * np.log(alpha)
-        evidence = 0.5 * (
-            d * np.log(alpha)
-            + n * np.log(beta)
-            - determinant
-            - beta * res2
-            - alpha * m2
-            - n * np.log(2 * np.pi)
-        )
-        out[:, target] = evidence / n, alpha, beta, t
+        with np.errstate(all="ignore"):  # what is not finite raises
+            out[:, target] = _fixed_point(ridge, target, icml, epsilon)
+        if not np.isfinite(out[:, target]).all():
+            raise InputError(
+                "logme: the features fit a class or target exactly, so that the evidence grows "
+                "without bound; use more samples or fewer features"
+            )
     return out
+
+
+def _fixed_point(ridge, target, icml, epsilon):
+    """Evidence per sample, alpha, beta and penalty of one target."""
+    n, d, sigma = ridge.n, ridge.d, ridge.eigenvalues
+    alpha = beta = 1.0
+    for _ in range(_STEPS):
+        t = alpha / beta
+        gamma = (sigma / (sigma + t)).sum()
+        m2, res2 = ridge.moments(target, t)
+        alpha = gamma / (m2 + epsilon)
+        beta = (n - gamma) / (res2 + epsilon)
+        change = abs(alpha / beta - t) / t
+        if change < 1e-2 if icml else change <= 1e-3:
+            break
+    if icml:
+        m2, res2 = m2 + epsilon, res2 + epsilon
+    determinant = np.log(alpha + beta * sigma).sum()
+    if icml:
+        determinant += (d - len(sigma)) * np.log(alpha)
+    evidence = 0.5 * (
+        d * np.log(alpha)
+        + n * np.log(beta)
+        - determinant
+        - beta * res2
+        - alpha * m2
+        - n * np.log(2 * np.pi)
+    )
+    return evidence / n, alpha, beta, t

@@ -4,8 +4,9 @@ import warnings
 
 import numpy as np
 
+from .._caller import warn_caller
 from ..errors import ConvergenceWarning, InputError
-from ..options import integer, real
+from ..options import flag, integer, real
 from ..options import seed as check_seed
 from ._base import Metric, warn, warn_saturated
 from ._mixture import fit
@@ -92,7 +93,7 @@ class NLEEP(Metric):
         self.energy = real("energy", energy, positive=True)
         if self.energy >= 1.0:
             raise InputError(f"energy: must be below 1, got {self.energy:g}")
-        self.log = bool(log)
+        self.log = flag("log", log)
         self.upper_bound = 0.0 if self.log else 1.0
         self.tol, self.ridge = real("tol", tol), real("ridge", ridge, positive=True)
         self.max_iter = integer("max_iter", max_iter, 1)
@@ -115,10 +116,9 @@ class NLEEP(Metric):
         if mixture is None:
             raise InputError("nleep: a covariance is not positive definite; raise ridge")
         if not mixture.converged:
-            warnings.warn(
+            warn_caller(
                 f"nleep: {mixture.iterations} iterations did not reach tol; raise max_iter",
                 ConvergenceWarning,
-                stacklevel=3,
             )
         if shared.native:
             p = label_probabilities(mixture.posteriors, shared.codes, shared.k)

@@ -1,11 +1,10 @@
 """PACTran: a PAC-Bayesian bound on the loss of a linear classifier."""
 
-import warnings
-
 import numpy as np
 
+from .._caller import warn_caller
 from ..errors import ConvergenceWarning
-from ..options import integer, real
+from ..options import flag, integer, real
 from ..options import seed as check_seed
 from ._base import Metric, warn
 from ._softmax import fit
@@ -22,8 +21,9 @@ class PACTran(Metric):
               + \frac{K D}{2 \lambda N} s^2 \log\left(\frac{\lambda N}{K D} \mathrm{tr} H\right)
 
     with features centred, :math:`s^2` = ``s2_factor / D`` and H the diagonal of the second
-    derivatives of N times the loss plus :math:`1 / (\lambda N)` (so in the public code, which
-    scales the two parts differently).
+    derivatives of N times the loss, by the biases too, plus :math:`1 / (\lambda N)` for each of the
+    K D weights (so in the public code, which scales the two parts differently and leaves the
+    biases out of K D).
 
     Parameters
     ----------
@@ -48,7 +48,8 @@ class PACTran(Metric):
     Warns
     -----
     ConvergenceWarning
-        ``max_passes`` was reached. Not with ``steps``, which is no attempt to converge.
+        ``max_passes`` was reached, or rounding hides how to go on while there is more to gain than
+        it hides of the loss. Not with ``steps``, which is no attempt to converge.
     ScoreWarning
         Fewer samples than features: any labels can be fitted, and only the weights' norm tells.
 
@@ -92,7 +93,7 @@ class PACTran(Metric):
             if s2_factor is None
             else real("s2_factor", s2_factor, positive=True)
         )
-        self.flatness = bool(flatness)
+        self.flatness = flag("flatness", flatness)
         self.max_passes = integer("max_passes", max_passes, 1)
         self.steps = None if steps is None else integer("steps", steps, 1)
         self.seed = check_seed(seed)
@@ -114,11 +115,15 @@ class PACTran(Metric):
             return self._bound(loss, curvature, shared)
         found = self.fitted(shared)
         if not found.converged:
-            warnings.warn(
+            warn_caller(
                 f"pactran: {found.passes} passes left a gain of {found.gain:.2g} in a loss of "
-                f"{found.loss:.6g}; raise max_passes",
+                f"{found.loss:.6g}; "
+                + (
+                    "raise max_passes"
+                    if found.passes >= self.max_passes
+                    else "no step lowers it any further; rescale the features"
+                ),
                 ConvergenceWarning,
-                stacklevel=3,
             )
         return self._bound(found.loss, found.curvature, shared)
 

@@ -135,7 +135,8 @@ class PARC(Metric):
             odd = int(((sizes == 0) | (sizes == self.labels.n_classes)).sum())
             if odd:
                 warn(f"parc: {odd} samples have none or all of the labels; their distance is 1")
-        x = shared.x if self.rows is None else shared.x[shared.put(self.rows)]
+        x = shared.by_column.x
+        x = x if self.rows is None else x[shared.put(self.rows)]
         if self.n_components is not None:
             x = _reduce(x, min(self.n_components, *x.shape))
         z, undefined = _unit_rows(shared.xp, x)
@@ -181,7 +182,9 @@ def _reduce(x, count):
 def _unit_rows(xp, x):
     """Rows whose inner products are the samples' correlations, and how many have none."""
     mean, deviation = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
-    tiny = 10 * float(np.finfo(x.dtype).eps) * xp.abs(mean)
+    limits = np.finfo(x.dtype)
+    # Constant but for rounding, or so nearly that the inverse would overflow.
+    tiny = xp.maximum(10 * float(limits.eps) * xp.abs(mean), float(limits.tiny))
     inverse = xp.where(deviation > tiny, 1.0 / xp.where(deviation > 0, deviation, 1.0), 1.0)
     z = (x - mean.astype(x.dtype)) * inverse.astype(x.dtype)
     z -= z.mean(axis=1, dtype=np.float64, keepdims=True).astype(x.dtype)

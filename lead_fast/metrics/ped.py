@@ -52,8 +52,9 @@ class PED(Metric):
     Warns
     -----
     ScoreWarning
-        No two classes overlap: the score is that of the features as they are. What the metric over
-        which it works warns of.
+        No two classes overlap: the score is that of the features as they are (as it is without a
+        warning for ``max_steps=0`` or an ``exit_ratio`` of 1 and more). What the metric over which
+        it works warns of.
 
     Notes
     -----
@@ -101,7 +102,6 @@ class PED(Metric):
         reference = self.reference if reference is None else reference
         shift, steps = self.displacement(shared, reference)
         if steps == 0:
-            warn(f"ped: no two classes overlap, so this is the score of {self.over} itself")
             return self._metric.evaluate(shared)
         return self._metric.evaluate(Moved(shared, shared.put(shift)))
 
@@ -115,24 +115,28 @@ class PED(Metric):
         reach = self.n_sigma * (radius[:, None] + radius)
         first = None
         for made in range(self.max_steps):
-            move = self._move(place, reach)
+            move, overlap = self._move(place, reach)
             size = float(np.abs(move).sum())
-            first = size if first is None else first
+            if first is None:
+                first = size
+                if not overlap:
+                    warn(f"ped: no two classes overlap, so this is the score of {self.over} itself")
             if not (first > 0.0 and size / first > self.exit_ratio):
                 return (place - start) * scale, made
             place += move
         return (place - start) * scale, self.max_steps
 
     def _move(self, place, reach):
-        """One step of every class, (K, D)."""
+        """One step of every class, (K, D), and whether any two overlap."""
         distance = np.sqrt(pair_squares(place - place.mean(axis=0)))
         overlap = np.maximum(reach - distance, 0.0)
         np.fill_diagonal(overlap, 0.0)
-        length = np.minimum(0.5 * self.step**2 * self.constant, 1.0) * overlap
+        # Products, as a power that overflows raises.
+        length = min(0.5 * self.step * self.step * self.constant, 1.0) * overlap
         apart = distance > 0.0
         pull = np.where(apart, length / np.where(apart, distance, 1.0), 0.0)
         centred = place - place.mean(axis=0)
-        return pull.sum(axis=1)[:, None] * centred - pull @ centred
+        return pull.sum(axis=1)[:, None] * centred - pull @ centred, bool(overlap.any())
 
 
 def _reference_scale(shared, reference):
@@ -159,7 +163,7 @@ class Moved(_shared.Shared):
         self.dtype, self.labels = base.dtype, base.labels
         self.n, self.d, self.k = base.n, base.d, base.k
         weight = base.counts / base.n
-        self.mean = base.mean + weight @ shift
+        self.flat, self.mean = base.flat, base.mean + weight @ shift
         before = (base.class_means - base.mean) ** 2
         after = (base.class_means + shift - self.mean) ** 2
         self.variance = base.variance + weight @ (after - before)

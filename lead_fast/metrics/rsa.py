@@ -44,7 +44,8 @@ class RSA(Metric):
 
     Notes
     -----
-    Between -100 and 100; a constant column counts for nothing. Time: N^2 (D + D') multiplications
+    Between -100 and 100; a constant column counts as 0 in every sample, which is a share of the
+    samples' own means and so of their correlations. Time: N^2 (D + D') multiplications
     in float32 and four passes over the pairs; in float64 half of that and two sorts. Memory:
     standardised copies of the features and, in float64 only, 60 bytes per pair.
 
@@ -83,7 +84,7 @@ class RSA(Metric):
 
     def evaluate(self, shared):
         """The score from one model's features and the reference's."""
-        reference = reference_beside(shared, self.reference)
+        shared, reference = shared.by_column, reference_beside(shared, self.reference).by_column
         theirs = reference.once(
             ("correlation_rows", self.max_samples),
             lambda: correlation_rows(reference, self._rows),

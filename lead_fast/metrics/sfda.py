@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..errors import InputError
+from ..options import flag
 from ._base import Metric, warn, warn_saturated
 from ._fisher import PIVOT, discriminant, first_analysis, scores, softmax
 from ._linalg import mirror, outer_sum
@@ -21,8 +22,9 @@ class SFDA(Metric):
               q_i = \mathrm{softmax}(p_i)_{y_i}
 
     and the score is the mean of :math:`p(y_i | x'_i)` of a second analysis, of the mixed samples.
-    Both regularise the within-class scatter by the same shrinkage
-    :math:`\max(e^{-5 \sigma}, 10^{-10})`, :math:`\sigma` its largest eigenvalue.
+    Both put :math:`(1 - \rho) S + \rho \, \mathrm{tr}(S) / D \, I` in place of their mean
+    within-class scatter S, with the same shrinkage :math:`\rho = \max(e^{-5 \sigma}, 10^{-10})`,
+    :math:`\sigma` the largest eigenvalue of the first one's.
 
     Parameters
     ----------
@@ -74,7 +76,7 @@ class SFDA(Metric):
 
     def __init__(self, labels, *, log=False, dtype="float32", device=None):
         super().__init__(labels, device, dtype)
-        self.log = bool(log)
+        self.log = flag("log", log)
         self.upper_bound = 0.0 if self.log else 1.0
 
     def evaluate(self, shared):

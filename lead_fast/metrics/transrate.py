@@ -4,7 +4,7 @@ import numpy as np
 
 from .. import backend
 from ..errors import InputError
-from ..options import real
+from ..options import flag, real
 from ._base import Metric, warn
 from ._linalg import (
     SAFE_PIVOT,
@@ -75,7 +75,9 @@ class TransRate(Metric):
     def __init__(self, labels, *, eps=1e-4, weighted=False, dtype="float32", device=None):
         super().__init__(labels, device, dtype)
         self.eps = real("eps", eps, positive=True)
-        self.weighted = bool(weighted)
+        if not self.eps * self.labels.n < np.inf:
+            raise InputError(f"eps: so large that it overflows with the samples, got {self.eps:g}")
+        self.weighted = flag("weighted", weighted)
 
     def evaluate(self, shared):
         """The score from one model's features."""
@@ -84,6 +86,8 @@ class TransRate(Metric):
                 f"{shared.n / shared.k:.0f} samples per class for {shared.d} features: "
                 "the classes' rates are limited by their sizes, so the score may not discriminate"
             )
+        if shared.n * self.eps > float(np.finfo(shared.dtype).max):
+            shared = shared.refined
         # Gram matrices of fewer samples than features are smaller the other way round; the scatter
         # of all is needed anyway, so that those of the classes come for half the price.
         square = shared.n > 0.75 * shared.d * shared.k

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from contextlib import contextmanager
 
 import numpy as np
@@ -43,7 +44,9 @@ def _svg(figure, name):
     """A figure as an element of a page; `name` keeps its identifiers apart from others'."""
     file = io.StringIO()
     matplotlib = need("matplotlib", "plotting")
-    with matplotlib.rc_context({"svg.hashsalt": name}):
+    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
+        # Names in other scripts: the page's fonts show them, whatever those of matplotlib lack.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import warnings
 from collections.abc import Mapping
 
 import numpy as np
 
 from .. import metrics
-from .._text import name_list
+from .._caller import warn_caller
+from .._text import name_list, one_line
 from ..errors import InputError, LeadFastError, ScoreWarning
 from ..metrics import _several
 from ..options import integer
@@ -21,9 +21,6 @@ from .read import open_zoo, read_labels
 from .report import Ranking, Rankings
 from .runner import Records, describe_zoo, go_through
 from .work import Work, describe
-
-# Made-up labels for checking options: more than any zoo here has, as options may be limited by N.
-_PROBE = 1 << 17
 
 
 def rank(
@@ -69,7 +66,8 @@ def rank(
         zoo: ``source`` (of leep and nce) from ``MODEL_DATASET_output.npy``, ``MODEL/preds.npy`` or
         the array ``output`` of an archive; ``reference`` of ped is the name of a data set, for
         ``MODEL_REFERENCE_feature.npy``, or the directory of another zoo; ``reference`` of rsa and
-        dds is the name of a model of the zoo, or a file of features.
+        dds is the name of a model of the zoo, or a file of features. Where ``"all"`` has both, it
+        is for the latter.
 
     Returns
     -------
@@ -81,6 +79,7 @@ def rank(
     InputError, InputTypeError, DeviceError
         The zoo holds no model, two of one name or several data sets; `labels` cannot be used; the
         metric, the device or an option does not exist. All before the first model is scored.
+        What ``"all"`` cannot compute for the labels is left out, with a ScoreWarning.
 
     Warns
     -----
@@ -125,18 +124,27 @@ def rank_models(
 ):  # fmt: skip
     """As :func:`rank`, for a zoo that is open and labels that are an array or None."""
     names = metrics.expand(metric)
+    shown = labels if labels is not None or metric != "all" else _first_labels(zoo)
     if metric == "all":
-        shown = labels if labels is not None else _first_labels(zoo)
         names = [
             name for name in names if _several.suits(name, shown) and computable(zoo, name, options)
         ]
     repeats = integer("repeats", repeats, 1, 1000)
-    inputs = Inputs(zoo, names, _several.route(names, options))
+    inputs = Inputs(zoo, names, _several.route(names, options, metric == "all"))
     drawn = _several.repeated(inputs.options, names, repeats)
     work = Work(names, drawn, device)
     # A wrong metric, option or device is the caller's error and not that of every model, so it is
     # provoked here, on the labels that were given or on some that suit every metric.
-    probe = work.scorers(_probe_labels(zoo, labels, inputs))
+    probe = work.scorers(_probe_labels(zoo, shown, inputs))
+    if metric == "all":
+        probe, left_out = _several.without_unusable(probe, device, drawn)
+        for name, error in left_out.items():
+            warn_caller(f"{name}: left out: {one_line(error)}", ScoreWarning)
+        names = work.names = list(probe)
+        drawn = {name: drawn[name] for name in names}
+    for one in probe.values():
+        if isinstance(one, _several.Unusable):
+            raise one.error
     others = active(jobs)
     if store is None:
         found = _go_through(zoo, labels, work, inputs, probe, None, progress, others)
@@ -148,13 +156,13 @@ def rank_models(
             found = _go_through(zoo, labels, work, inputs, probe, records, progress, others)
     rows, differ = found
     single = isinstance(metric, str) and metric != "all"
-    rankings = []
-    for name in names:  # no comprehension, whose frame would count in the warnings' stack level
-        rankings.append(_ranking(name, rows[name], probe[name].device, zoo, repeats, single))
+    rankings = [
+        _ranking(name, rows[name], probe[name].device, zoo, repeats, single) for name in names
+    ]
     for category, text in _zoo_notices(zoo, differ):
         for ranking in rankings:
             ranking.warnings.append(text)
-        warnings.warn(text, category, stacklevel=3)
+        warn_caller(text, category)
     return rankings[0] if single else Rankings(rankings)
 
 
@@ -213,7 +221,7 @@ def _ranking(name, outcomes, device, zoo, repeats, single):
         noticed.add(ScoreWarning, text)
     for category, text in noticed.lines():
         ranking.warnings.append(text)
-        warnings.warn(text if single else f"{name}: {text}", category, stacklevel=4)
+        warn_caller(text if single else f"{name}: {text}", category)
     return ranking
 
 
@@ -234,7 +242,7 @@ def _probe_labels(zoo, labels, inputs):
     if labels is not None:
         return labels
     found = _first_labels(zoo) if inputs.bind_samples else None
-    return np.arange(_PROBE) % 2 if found is None else found
+    return _several.made_up_labels() if found is None else found
 
 
 def _first_labels(zoo):

@@ -89,8 +89,11 @@ class Results:
         return self._shown().to_dict()
 
     def table(self):
-        """As of the ranking, or of the rankings of several metrics."""
-        return self._shown().table()
+        """As of the ranking, or of the rankings of several metrics; says if models are missing."""
+        run, table = self.run, self._shown().table()
+        if run.finished or run.done >= run.models:
+            return table
+        return f"{table}\nof {run.models} models: the run was stopped, or is going on"
 
 
 class Comparison:

@@ -106,6 +106,8 @@ class Store:
         self.path = Path(path)
         if not create and not self.path.is_file():
             raise StoreError(f"{self.path}: no such store; lead-fast rank --store makes one")
+        if not create and self.path.stat().st_size == 0:
+            raise StoreError(f"{self.path}: an empty file, no store")
         self._lock = threading.RLock()  # the thread that reads ahead looks things up, too
         with self._errors():
             self._database = sqlite3.connect(

@@ -72,7 +72,7 @@ class Work:
         self._drop_scorers()
 
     def _make(self, labels, device):
-        return _several.make(self.names, labels, device, self.options)
+        return _several.make(self.names, labels, device, self.options, raising=False)
 
     def score(self, read, readers, names=None):
         """Outcomes ``{metric: Outcome}`` of one model.
