@@ -92,7 +92,7 @@ def test_clusters_of_few_distinct_samples(xp):
 
 
 def test_rounds_end(xp, rng, monkeypatch):
-    monkeypatch.setattr(_mixture_arrays, "_MOST_ROUNDS", 2)
+    monkeypatch.setattr(_mixture_arrays, "MOST_ROUNDS", 2)
     z = rng.standard_normal((400, 5))
     found = to_numpy(_mixture_arrays.clusters(xp.asarray(z), 9, 0))
     first = _mixture_arrays._first_centres(

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "../class_scatter.h"
+#include "../kmeans.h"
 #include "../mixture.h"
 #include "../pairs.h"
 #include "../softmax.h"
@@ -257,6 +258,40 @@ py::object m_step(const Array& z, int d, const Array& posterior, double ridge, d
                                                           factor, threads);
 }
 
+template <class T>
+std::int64_t lloyd_of(const Array& z, const Array& centre, const Array& moved, Array label,
+                      Array upper, Array lower, Array sum, Array count, int threads) {
+    const char* op = "kmeans_round";
+    require(z.ndim() == 2 && centre.ndim() == 2, op, "z has shape " + shape_text(z));
+    const std::int64_t n = z.shape(0), ld = z.shape(1), k = centre.shape(0);
+    require(n > 0 && k > 0 && k < (1 << 30) && ld > 0 && ld == padded(ld), op, "z is not padded");
+    const T* rows = checked<T>(z, {n, ld}, op, "z");
+    const T* at = checked<T>(centre, {k, ld}, op, "centre");
+    const T* by = checked<T>(moved, {k}, op, "moved");
+    auto* own = checked_out<std::int32_t>(label, {n}, op, "label");
+    T* above = checked_out<T>(upper, {n}, op, "upper");
+    T* below = checked_out<T>(lower, {n}, op, "lower");
+    auto* total = checked_out<double>(sum, {k, ld}, op, "sum");
+    auto* size = checked_out<std::int64_t>(count, {k}, op, "count");
+    for (std::int64_t i = 0; i < n; ++i) {
+        require(own[i] >= -1 && own[i] < k, op, "a label is no centre's number");
+    }
+    require(threads > 0, op, "no threads");
+    py::gil_scoped_release release;
+    return kmeans_round(rows, n, ld, static_cast<int>(k), at, by, threads, own, above, below, total,
+                        size);
+}
+
+// z (n, ld), centre (k, ld), moved (k); label (n) int32, upper, lower (n), sum (k, ld) float64 and
+// count (k) int64 are brought up to date. Returns how many labels changed.
+std::int64_t lloyd(const Array& z, const Array& centre, const Array& moved, const Array& label,
+                   const Array& upper, const Array& lower, const Array& sum, const Array& count,
+                   int threads) {
+    const bool exact = py::isinstance<Dense<double>>(z);
+    return (exact ? lloyd_of<double> : lloyd_of<float>)(z, centre, moved, label, upper, lower, sum,
+                                                        count, threads);
+}
+
 // order (n) int64: rows by class; ends (classes) int64; spread (classes, d) or None; total (d, d)
 // or None. Returns log-determinants and pivots.
 py::tuple log_determinants(const Array& x, const std::string& dtype, const Array& order,
@@ -304,6 +339,7 @@ void bind_metrics(py::module_& m) {
     m.def("pair_types", &types);
     m.def("one_hot_products", &one_hot);
     m.def("softmax_pass", &softmax);
+    m.def("kmeans_round", &lloyd);
     m.def("mixture_e_step", &e_step);
     m.def("mixture_parameters", &m_step);
     m.def("class_log_determinants", &log_determinants);

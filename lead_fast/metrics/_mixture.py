@@ -42,9 +42,7 @@ def fit(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-6):
     Mixture, or None
         None where a covariance is not positive definite.
     """
-    n, d = z.shape
-    wide = np.zeros((n, -(-d // _PAD) * _PAD), z.dtype)
-    wide[:, :d] = z
+    (n, d), wide = z.shape, pad(z)
     posteriors = np.zeros((n_components, n), z.dtype)
     posteriors[assignment, np.arange(n)] = 1
     depth, threads, native = DEPTH[z.dtype.name], backend.threads(), backend.cpu()
@@ -69,6 +67,13 @@ def fit(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-6):
 
     with backend.one_blas_thread():  # a component per thread
         return iterate(posteriors, parameters, expectation, tol, max_iter)
+
+
+def pad(z):
+    """A copy (N, ld) with zeros in the columns that native code wants beyond those of z (N, C)."""
+    wide = np.zeros((len(z), -(-z.shape[1] // _PAD) * _PAD), z.dtype)
+    wide[:, : z.shape[1]] = z
+    return wide
 
 
 def iterate(posteriors, parameters, expectation, tol, max_iter):

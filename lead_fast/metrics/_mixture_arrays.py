@@ -11,13 +11,12 @@ import math
 import numpy as np
 
 from .._fused import fused
+from ._kmeans import MOST_ROUNDS, TOL
 from ._linalg import inverse_factors, namespace, to_numpy
 from ._mixture import DEPTH, MASS, iterate
 
 _TRIALS = 8  # candidates for each first centre
-_MOST_ROUNDS = 300  # as scikit-learn's k-means
 _AHEAD = 4  # rounds between two looks at whether one of them was the last
-_TOL = 1e-4
 _PART = 64  # coordinates of a distance that rule a component out
 _GATHERED = 1 << 16  # pairs of a sample and a component at a time
 _PARTS = 1 << 25  # of them at a time, for all samples
@@ -190,14 +189,14 @@ def clusters(z, count, seed):
     xp, n = namespace(z), len(z)
     z = z - z.mean(axis=0)
     centres = _first_centres(z, count, np.random.default_rng(seed))
-    limit = _TOL * float(z.var(axis=0).mean())
+    limit = TOL * float(z.var(axis=0).mean())
     # A column of ones: products with it count, and add what a centre has as its last coordinate.
     z = xp.concatenate([z, xp.ones((n, 1), z.dtype)], axis=1)
     centres = _with_norms(xp.concatenate([centres, xp.ones((count, 1), z.dtype)], axis=1))
     labels, rounds, gap = xp.full(n, -1), 0, _formulas(xp).squared_gap
-    while rounds < _MOST_ROUNDS:
+    while rounds < MOST_ROUNDS:
         tried, seen = [], []
-        for _ in range(min(_AHEAD, _MOST_ROUNDS - rounds)):
+        for _ in range(min(_AHEAD, MOST_ROUNDS - rounds)):
             before, labels = labels, _nearest(z, centres)
             moved = _moved(z, labels, centres)
             tried.append((centres, moved))

@@ -9,6 +9,7 @@ from ..errors import ConvergenceWarning, InputError
 from ..options import flag, integer, real
 from ..options import seed as check_seed
 from ._base import Metric, warn, warn_saturated
+from ._kmeans import lloyd
 from ._mixture import fit
 from ._mixture_arrays import clusters, fit_arrays
 from ._pca import project, spectrum
@@ -153,13 +154,13 @@ def reduce(shared, energy):
 
 def _clusters(z, count, seed):
     """Cluster of each sample (N,): one k-means run."""
-    from sklearn.cluster import KMeans, kmeans_plusplus
+    from sklearn.cluster import kmeans_plusplus
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer distinct samples than clusters: EM copes
         # In float64, which scikit-learn would convert float32 to again for each centre.
         first, _ = kmeans_plusplus(z.astype(np.float64), count, random_state=seed % 2**32)
-        return KMeans(count, init=first.astype(z.dtype), n_init=1).fit(z).labels_
+    return lloyd(z, first)
 
 
 def label_probabilities(posteriors, codes, k):
