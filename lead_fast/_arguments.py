@@ -35,8 +35,8 @@ METRIC_OPTIONS = (
 
 # What the functions behind the commands take beside options of metrics.
 _NO_OPTIONS = {
-    "zoo", "features", "labels", "metric", "device", "dataset", "progress", "store", "repeats",
-    "jobs", "title",
+    "zoo", "features", "labels", "metric", "device", "dataset", "progress", "store", "jobs",
+    "title",
 }  # fmt: skip
 
 
@@ -113,6 +113,8 @@ def metric_options(arguments):
         if name.startswith(prefix) and value is not None
     }
     for name, value in arguments.option:
+        if hasattr(arguments, name):
+            raise InputError(f"--option {name}: it has a flag of its own, --{name}")
         if name in options:
             raise InputError(f"--option {name}: {name} is given twice")
         options[name] = value

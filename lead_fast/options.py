@@ -10,11 +10,11 @@ from .errors import InputError, InputTypeError
 
 def choice(name, value, allowed):
     """Return ``value`` if it is one of ``allowed``."""
-    if (
-        not isinstance(value, (str, numbers.Integral))
-        or isinstance(value, bool)
-        or (value not in allowed)
-    ):
+    try:
+        found = not isinstance(value, bool) and bool(value in allowed)
+    except (TypeError, ValueError):  # an array, say
+        found = False
+    if not found:
         names = ", ".join(str(a) for a in allowed)
         raise InputError(f"{name}: {value!r} does not exist; choose one of: {names}")
     return value

@@ -212,7 +212,7 @@ def test_warnings_are_one_line_on_stderr(zoo, call):
         (["tau", "{zoo}/m1.npz", "{zoo}/m1.npz"], ["m1.npz", "not usable JSON"]),
         (["tau", "{zoo}/none.json", "{zoo}/none.json"], ["none.json"]),
         (["info", "more"], ["more"]),
-        (["rank", "{zoo}", "--option", "repeats=3"], ["repeats is no option of a metric"]),
+        (["rank", "{zoo}", "--option", "repeats=3"], ["repeats", "--repeats"]),
         (["score", "{zoo}/m1.npz", "--option", "device=cpu"], ["device is no option"]),
         (["rank", "{zoo}", "--seed", "1", "--option", "seed=2"], ["seed is given twice"]),
         (["rank", "{zoo}", "--option", "k=1", "--option", "k=2"], ["k is given twice"]),

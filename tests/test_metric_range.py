@@ -120,3 +120,25 @@ def test_which_dtype_is_taken():
     x[:, 3] = 0.37 + 3e-8 * X[:, 3]
     shared = Shared(x, encode(LABELS), np.float32)
     assert shared.dtype == np.float32 and shared.varies.sum() == 9
+
+
+@pytest.mark.parametrize("name", ["hscore", "sfda", "lead+", "nleep"])
+def test_many_rows_of_a_constant(name, rng):
+    """Whose mean a sum of many rows does not give exactly."""
+    labels = np.arange(20000) % 5
+    x = np.tile(rng.uniform(0.1, 2.0, 16), (20000, 1))
+    metric = metrics.get(name)(labels)
+    outcomes = []
+    for shared in (Shared(x, encode(labels), np.float32), ArrayShared(np, x, encode(labels))):
+        try:
+            outcomes.append(round(metric.evaluate(shared), 6))
+        except InputError as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
+    assert outcomes[0] != 4  # H-score's bound
+
+
+def test_last_bits_of_float32_are_not_features(rng):
+    x = np.tile(rng.uniform(0.5, 2.0, 16).astype(np.float32), (300, 1))
+    x = np.where(rng.random(x.shape) < 0.3, np.nextafter(x, np.float32(9)), x)
+    assert lf.score(x, np.arange(300) % 4, "hscore") == 0

@@ -239,6 +239,22 @@ def test_what_no_metric_takes_is_refused():
         lf.score(X, LABELS, ["etran", "knn"])
 
 
+def test_options_as_other_libraries_have_them():
+    expected = score("knn", dtype="float64")
+    for dtype in (np.dtype(np.float64), "float64"):
+        assert score("knn", dtype=dtype) == expected
+    for wrong in (np.array(["float64", "float32"]), None, True, []):
+        with pytest.raises(InputError, match=r"dtype: .* choose one of"):
+            score("knn", dtype=wrong)
+
+
+def test_a_caller_without_a_name():
+    few = np.arange(60) % 30
+    names = {"__name__": None, "lf": lf, "x": relu_features(few, 80), "few": few}
+    exec("found = lf.score(x, few, 'logme')", names)  # of whom Python drops the warning
+    assert np.isfinite(names["found"])
+
+
 def test_warnings_point_at_the_caller():
     few = np.arange(60) % 30
     x = relu_features(few, 80, seed=1)
@@ -426,6 +442,7 @@ def test_metrics_that_few_samples_rule_out(tmp_path):
     with pytest.warns(ScoreWarning, match="nleep: left out: .*100 components for 60 samples"):
         found = lf.rank(tmp_path, metric="all")
     assert "nleep" not in found.metrics and not found.failed
+    found_of_all = found.metrics
     found = lf.rank(tmp_path, metric=["nleep", "knn"])
     assert not found["knn"].failed and set(found["nleep"].failed) == {"a", "b"}
     assert "100 components" in found["nleep"].failed["a"]
@@ -433,6 +450,30 @@ def test_metrics_that_few_samples_rule_out(tmp_path):
         lf.rank(tmp_path, few, metric=["nleep", "knn"])
     with pytest.raises(InputError, match="eps: must be positive"):
         lf.rank(tmp_path, metric="all", eps=0.0)
+    with pytest.warns(ScoreWarning, match="nleep: left out: .*100 components for 60 samples"):
+        given = lf.rank(tmp_path, few, metric="all")
+    assert given.metrics == found_of_all
+    # One model's labels, however bad, are its own affair.
+    np.savez(tmp_path / "a.npz", features=relu_features(few, 8), labels=np.zeros(60, int))
+    plenty = np.arange(60) % 2
+    np.savez(tmp_path / "b.npz", features=relu_features(plenty, 8), labels=plenty)
+    found = lf.rank(tmp_path, metric="all")
+    assert "nleep" in found.metrics
+    for ranking in found:
+        assert set(ranking.failed) == {"a"} and "two classes" in ranking.failed["a"]
+
+
+def test_a_reference_for_all_of_a_zoo(tmp_path):
+    for model in "ab":
+        np.savez(tmp_path / f"{model}.npz", features=relu_features(LABELS, 8), labels=LABELS)
+    np.save(tmp_path.parent / "reference.npy", relu_features(LABELS, 5))
+    zoo = {model: relu_features(LABELS, 8, seed=seed) for seed, model in enumerate("ab")}
+    options = {"metric": "all", "n_per_class": 1}
+    for place, labels in ((tmp_path, None), (zoo, LABELS)):
+        found = lf.rank(place, labels, reference=tmp_path.parent / "reference.npy", **options)
+        assert {"rsa", "dds", "ped"} <= set(found.metrics) and not found.failed
+        found = lf.rank(place, labels, reference=zoo, **options)
+        assert "ped" in found.metrics and "rsa" not in found.metrics and not found.failed
 
 
 def test_all_of_a_zoo_with_a_damaged_archive(tmp_path):

@@ -48,7 +48,7 @@ class ArrayShared(Shared):
         check_finite(data, found=found)
         self.mean, self.variance = found["mean"], found["variance"]
         self._memo = {}
-        self._check_range()
+        self._check_range(data.dtype.name)
 
     host = staticmethod(to_numpy)
 

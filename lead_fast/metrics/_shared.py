@@ -20,7 +20,7 @@ from ._linalg import mirror, outer, outer_sum, plus_outer
 _BLOCK_BYTES = 1 << 25  # of a block of rows: stays in a last-level cache, long enough for a GEMM
 _LEAST_SQUARE = 1e-150  # mean square whose own square float64 still holds
 _FLAT = 1e-7  # of its mean: a column's deviation that is float32's rounding of what it was made of
-_FLAT_FAR = 1e-14  # the same for features that are far from 0 as a whole: float64's rounding
+_FLAT_FAR = 1e-14  # the same for float64 features that are all far from 0: float64's rounding
 
 
 class Shared:
@@ -81,9 +81,9 @@ class Shared:
         check_finite(self.features, found=found)
         self.mean, self.variance = found["mean"], found["variance"]  # (D,) float64, biased
         self._memo = {}
-        self._check_range()
+        self._check_range(self.features.dtype)
 
-    def _check_range(self):
+    def _check_range(self, stored):
         with np.errstate(over="ignore"):
             spread, offset = float(self.variance.sum()), float((self.mean**2).sum())
         limit = float(np.finfo(self.dtype).max) / (4.0 * self.n)
@@ -91,7 +91,7 @@ class Shared:
             raise InputError("features: so large that their squares overflow; rescale them")
         # So far from 0 that float32's rounding is 1 % of their deviation, or all of it.
         far = offset * float(np.finfo(np.float32).eps) ** 2 > 1e-4 * spread
-        self.flat = _FLAT_FAR if far else _FLAT
+        self.flat = _FLAT_FAR if far and stored == "float64" else _FLAT
         if far or spread + offset < self.d * _least_square(self.dtype):
             self.dtype = np.dtype(np.float64)
         if spread + offset < self.d * _LEAST_SQUARE and bool((self.mean != 0.0).any()):

@@ -111,12 +111,15 @@ def column_statistics(xp, data):
         ``mean`` and ``variance`` (D,) float64 of xp, ``non_finite`` and ``first_non_finite``.
     """
     n, width = data.shape
+    # Less the first row, constant columns are 0 and have no deviation that is rounding.
+    origin = numbers(xp, data[0]).astype(np.float64)
+    origin = xp.where(xp.isfinite(origin), origin, 0.0)
     mean, squares = xp.zeros(width), xp.zeros(width)
     block = max(1, BLOCK_BYTES // (8 * width))
     bad = xp.zeros(n, bool)
     with np.errstate(all="ignore"):  # what is not finite is counted
         for start in range(0, n, block):
-            part = numbers(xp, data[start : start + block]).astype(np.float64)
+            part = numbers(xp, data[start : start + block]) - origin
             count = len(part)
             bad[start : start + count] = ~xp.isfinite(part).all(axis=1)
             centre = part.mean(axis=0)
@@ -127,5 +130,8 @@ def column_statistics(xp, data):
     non_finite = int(bad.sum())
     first = int(bad.argmax()) if non_finite else 0
     return {
-        "mean": mean, "variance": squares / n, "non_finite": non_finite, "first_non_finite": first
-    }  # fmt: skip
+        "mean": origin + mean,
+        "variance": squares / n,
+        "non_finite": non_finite,
+        "first_non_finite": first,
+    }

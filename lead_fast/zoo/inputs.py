@@ -71,13 +71,24 @@ def computable(zoo, name, options):
     kind = metrics.get(name)
     for option in getattr(kind, "needs", ()):
         if option in options:
-            if getattr(kind, "reference_model", False) and isinstance(options[option], str):
-                return any(model.name == options[option] for model in zoo.models)
+            if getattr(kind, "reference_model", False) and not _one_model(zoo, options[option]):
+                return False
         elif getattr(kind, "per_model", {}).get(option) != "output" or not any(
             _has_output(model) for model in zoo.models
         ):
             return False
     return True
+
+
+def _one_model(zoo, reference):
+    """Whether a reference can be the features of another model, for metrics that compare two."""
+    if isinstance(reference, str | os.PathLike):
+        return any(model.name == reference for model in zoo.models) or _features_file(reference)
+    return not isinstance(reference, Mapping)
+
+
+def _features_file(path):
+    return os.path.splitext(os.fspath(path))[1] in formats.SUFFIXES and os.path.exists(path)
 
 
 def _has_output(model):
@@ -127,7 +138,7 @@ def _model_features(zoo, name, given):
     for model in zoo.models:
         if model.name == given:
             return model.read_features()
-    if os.path.splitext(os.fspath(given))[1] in formats.SUFFIXES and os.path.exists(given):
+    if _features_file(given):
         return formats.read_array(given, "features")
     raise InputError(
         f"reference: {os.fspath(given)} is neither a model of the zoo nor a file of features, "

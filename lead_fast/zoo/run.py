@@ -124,8 +124,8 @@ def rank_models(
 ):  # fmt: skip
     """As :func:`rank`, for a zoo that is open and labels that are an array or None."""
     names = metrics.expand(metric)
-    shown = labels if labels is not None or metric != "all" else _first_labels(zoo)
     if metric == "all":
+        shown = labels if labels is not None else _first_labels(zoo)
         names = [
             name for name in names if _several.suits(name, shown) and computable(zoo, name, options)
         ]
@@ -135,11 +135,11 @@ def rank_models(
     work = Work(names, drawn, device)
     # A wrong metric, option or device is the caller's error and not that of every model, so it is
     # provoked here, on the labels that were given or on some that suit every metric.
-    probe = work.scorers(_probe_labels(zoo, shown, inputs))
+    probe = work.scorers(_probe_labels(zoo, labels, inputs))
     if metric == "all":
         probe, left_out = _several.without_unusable(probe, device, drawn)
         for name, error in left_out.items():
-            warn_caller(f"{name}: left out: {one_line(error)}", ScoreWarning)
+            _say_left_out(name, one_line(error))
         names = work.names = list(probe)
         drawn = {name: drawn[name] for name in names}
     for one in probe.values():
@@ -155,6 +155,8 @@ def rank_models(
             records = Records(file, title, drawn, len(zoo.models), labels)
             found = _go_through(zoo, labels, work, inputs, probe, records, progress, others)
     rows, differ = found
+    if metric == "all":
+        names = _without_hopeless(names, rows)
     single = isinstance(metric, str) and metric != "all"
     rankings = [
         _ranking(name, rows[name], probe[name].device, zoo, repeats, single) for name in names
@@ -164,6 +166,23 @@ def rank_models(
             ranking.warnings.append(text)
         warn_caller(text, category)
     return rankings[0] if single else Rankings(rankings)
+
+
+def _without_hopeless(names, rows):
+    """Those metrics of all that failed for fewer models than could be read, as others tell."""
+    failures = {name: [one.error for one in rows[name].values() if one.error] for name in names}
+    fewest = min(map(len, failures.values()))
+    kept = []
+    for name in names:
+        if fewest < len(failures[name]) == len(rows[name]):
+            _say_left_out(name, failures[name][0])
+        else:
+            kept.append(name)
+    return kept
+
+
+def _say_left_out(name, why):
+    warn_caller(f"{name}: left out: {why}", ScoreWarning)
 
 
 def _go_through(zoo, labels, work, inputs, probe, records, progress, jobs):
