@@ -113,7 +113,7 @@ def metric_options(arguments):
         if name.startswith(prefix) and value is not None
     }
     for name, value in arguments.option:
-        if hasattr(arguments, name):
+        if name == "repeats" and hasattr(arguments, name):
             raise InputError(f"--option {name}: it has a flag of its own, --{name}")
         if name in options:
             raise InputError(f"--option {name}: {name} is given twice")

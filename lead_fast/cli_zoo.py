@@ -99,9 +99,9 @@ def _rank(arguments):
     zoo = open_zoo(arguments.zoo, arguments.dataset)
     truth = _truth(arguments, zoo.names)
     metric = metric_names(arguments.metric)
+    several = metric == "all" or not isinstance(metric, str)
     if arguments.format == "sfda":
         dataset = arguments.dataset or zoo.dataset or Path(arguments.zoo)
-        several = metric == "all" or not isinstance(metric, str)
         out = ScoreFiles(arguments.out, dataset, several)
     else:
         out = None if arguments.out is None else Output(arguments.out)
@@ -121,7 +121,7 @@ def _rank(arguments):
         )
     for model, error in ranking.failed.items():
         say("error", f"{printable(model)}: {error}")
-    rankings = [ranking] if isinstance(metric, str) and metric != "all" else list(ranking)
+    rankings = list(ranking) if several else [ranking]
     if truth and all(len(one.scores.keys() & truth.keys()) < 2 for one in rankings):
         say("warning", "no weighted tau: fewer than 2 models have a score and an accuracy")
         truth = None

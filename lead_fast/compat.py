@@ -349,20 +349,18 @@ def log_expected_empirical_prediction(predictions, labels):
 
 
 def _expected_prediction(theta, labels, log):
-    from .metrics.leep import expected_prediction
+    from .metrics.leep import expected_prediction, sum_to_one
 
     if theta.ndim != 2 or not np.isfinite(theta).all() or (theta < 0).any():
         raise InputError(
             f"predictions: expected probabilities (N, C_s), got shape {theta.shape}, "
             "negative numbers or NaN"
         )
-    sums = theta.sum(axis=1, dtype=np.float64)
-    # As the metric has it: half precision does no better for a thousand classes.
-    odd = np.flatnonzero(np.abs(sums - 1.0) >= 1e-2)
-    if len(odd):
-        raise InputError(
-            f"predictions: expected probabilities, but row {odd[0]} sums to {sums[odd[0]]:.6g}"
-        )
+    good = sum_to_one(theta)
+    if not good.all():
+        odd = int(good.argmin())
+        total = theta[odd].sum(dtype=np.float64)
+        raise InputError(f"predictions: expected probabilities, but row {odd} sums to {total:.6g}")
     flat = labels.reshape(-1) if hasattr(labels, "reshape") else labels
     return expected_prediction(theta.astype(np.float64), encode(flat, n=len(theta)), log)
 

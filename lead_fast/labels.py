@@ -80,16 +80,12 @@ def _plain(labels):
         if (whole != array).any():
             raise InputError("labels: fractions are no class labels; pass integers or strings")
         return whole
-    if array.dtype.kind == "O":
-        values = array.tolist()
-        if all(isinstance(v, str) for v in values):
-            return array.astype(str)
-        if all(isinstance(v, (int, np.integer)) for v in values):
-            return np.array(values)
-    if array.dtype.kind == "T":  # NumPy's variable-width strings
+    if array.dtype.kind in "OT":  # T: NumPy's variable-width strings
         values = array.tolist()
         if all(isinstance(v, str) for v in values):
             return np.array(values, dtype=str)
+        if all(isinstance(v, (int, np.integer)) for v in values):
+            return np.array(values)
     raise InputTypeError(f"labels: dtype {array.dtype} is neither integers nor strings")
 
 

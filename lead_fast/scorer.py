@@ -52,18 +52,18 @@ class Scorer:
         if self._all:
             names = [name for name in names if _computable(name, labels, options)]
         self._single = not self._all and isinstance(metric, str)
-        if not self._single and "etran" in names:
-            raise InputError(
-                "etran: its parts are scaled over a zoo, so one model has no score; use rank"
-            )
+        for name in [] if self._single else names:
+            if _over_zoo(name):
+                raise InputError(
+                    f"{name}: its parts are scaled over a zoo, so one model has no score; use rank"
+                )
         routed = _several.route(names, options, self._all)
         made = _several.make(names, labels, device, routed, raising=not self._all)
-        if self._all:
-            made, left_out = _several.without_unusable(made, device, routed)
-            _say_left_out(left_out)
-        self._metrics = made
-        self._metric = next(iter(made.values()))
-        self.metric = metric if self._single else list(made)
+        left_out = _several.unusable(made, device, routed)
+        _say_left_out(left_out)
+        self._metrics = {name: one for name, one in made.items() if name not in left_out}
+        self._metric = next(iter(self._metrics.values()))
+        self.metric = metric if self._single else list(self._metrics)
         self.device = self._metric.device
 
     def __call__(self, features, *, keep=True, **inputs):
@@ -113,10 +113,13 @@ def _say_left_out(errors):
 
 def _computable(name, labels, options):
     """Whether ``metric="all"`` includes a metric, for one model."""
-    kind = metrics.get(name)
-    if getattr(kind, "over_zoo", False) or not _several.suits(name, labels):
+    if _over_zoo(name) or not _several.suits(name, labels):
         return False
-    return all(option in options for option in getattr(kind, "needs", ()))
+    return all(option in options for option in getattr(metrics.get(name), "needs", ()))
+
+
+def _over_zoo(name):
+    return getattr(metrics.get(name), "over_zoo", False)
 
 
 def score(features, labels, metric="lead", device=None, **options):

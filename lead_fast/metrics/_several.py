@@ -134,8 +134,8 @@ def made_up_labels():
     return np.arange(_MADE_UP) % 2
 
 
-def without_unusable(made, device, options):
-    """Leave out those metrics that are :class:`Unusable` for no other reason than the labels.
+def unusable(made, device, options):
+    """Why some of all metrics could not be made for these labels, if it is for these alone.
 
     Parameters
     ----------
@@ -144,23 +144,22 @@ def without_unusable(made, device, options):
 
     Returns
     -------
-    dict {name: metric}
-    left_out : dict {name: LeadFastError}
+    dict {name: LeadFastError}
 
     Raises
     ------
     LeadFastError
         What is wrong with an option or the device; or with the labels, if no metric is left.
     """
-    left_out = {name: one.error for name, one in made.items() if isinstance(one, Unusable)}
-    for name, error in left_out.items():
+    found = {name: one.error for name, one in made.items() if isinstance(one, Unusable)}
+    for name, error in found.items():
         try:
             make([name], made_up_labels(), device, options)
         except LeadFastError:
             raise error from None
-    if len(left_out) == len(made):
-        raise next(iter(left_out.values()))
-    return {name: one for name, one in made.items() if name not in left_out}, left_out
+    if len(found) == len(made):
+        raise next(iter(found.values()))
+    return found
 
 
 def make(names, labels, device, options, raising=True):

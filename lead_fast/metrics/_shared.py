@@ -125,6 +125,12 @@ class Shared:
         )
 
     @property
+    def inverse_deviation(self):
+        """What standardises each column, (D,) float64; 0 for constant ones."""
+        xp, varies = self.xp, self.varies
+        return xp.where(varies, 1.0 / xp.where(varies, xp.sqrt(self.variance), 1.0), 0.0)
+
+    @property
     def by_column(self):
         """The same for what standardises columns: in float64 if one is too small for float32."""
         small = (self.variance < _least_square(self.dtype)) & self.varies

@@ -136,9 +136,7 @@ def unit_rows(shared):
 
 def standardisation(shared):
     """Mean and inverse deviation of every column, in the work type; 0 for constant columns."""
-    xp, varies = shared.xp, shared.varies
-    inverse = xp.where(varies, 1.0 / xp.where(varies, xp.sqrt(shared.variance), 1.0), 0.0)
-    return shared.mean.astype(shared.dtype), inverse.astype(shared.dtype)
+    return shared.mean.astype(shared.dtype), shared.inverse_deviation.astype(shared.dtype)
 
 
 def reference_of(metric, reference):

@@ -98,8 +98,7 @@ class LeadPlus(Metric):
 
 def components(shared, count):
     """Leading principal components (N, C) float64 of the standardised features; not scaled."""
-    xp, varies = shared.xp, shared.varies
-    inverse = xp.where(varies, 1.0 / xp.where(varies, xp.sqrt(shared.variance), 1.0), 0.0)
+    xp, inverse = shared.xp, shared.inverse_deviation
     if shared.n > shared.d:
         correlation = shared.total * inverse * (inverse / shared.n)[:, None]
         vectors = Tridiagonal(xp.asfortranarray(correlation)).leading_vectors(count)

@@ -122,13 +122,18 @@ def probabilities(source, n):
         )
     if not np.isfinite(outputs).all():
         raise InputError("source: NaN or infinity in the outputs of the source classifier")
-    # 1e-2: half-precision probabilities of a thousand classes do not sum to 1 any better.
-    if (outputs >= 0).all() and (np.abs(outputs.sum(axis=1) - 1) < 1e-2).all():
+    if (outputs >= 0).all() and sum_to_one(outputs).all():
         return outputs
     outputs -= outputs.max(axis=1, keepdims=True)
     np.exp(outputs, out=outputs)
     outputs /= outputs.sum(axis=1, keepdims=True)
     return outputs
+
+
+def sum_to_one(rows):
+    """Which rows (N, S) sum to 1, but for rounding: (N,) bool."""
+    # Half-precision probabilities of a thousand classes do so no better.
+    return np.abs(rows.sum(axis=1, dtype=np.float64) - 1) < 1e-2
 
 
 def missing_source(name):

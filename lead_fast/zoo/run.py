@@ -10,7 +10,7 @@ import numpy as np
 
 from .. import metrics
 from .._caller import warn_caller
-from .._text import name_list, one_line
+from .._text import name_list
 from ..errors import InputError, LeadFastError, ScoreWarning
 from ..metrics import _several
 from ..options import integer
@@ -79,12 +79,12 @@ def rank(
     InputError, InputTypeError, DeviceError
         The zoo holds no model, two of one name or several data sets; `labels` cannot be used; the
         metric, the device or an option does not exist. All before the first model is scored.
-        What ``"all"`` cannot compute for the labels is left out, with a ScoreWarning.
 
     Warns
     -----
     ScoreWarning
-        Scores that tie or are saturated, models with fewer samples than features.
+        Scores that tie or are saturated, models with fewer samples than features; a metric of
+        ``"all"`` that failed for every model, and is left out.
     ConvergenceWarning
         A solver stopped early, with the model's name.
 
@@ -136,15 +136,12 @@ def rank_models(
     # A wrong metric, option or device is the caller's error and not that of every model, so it is
     # provoked here, on the labels that were given or on some that suit every metric.
     probe = work.scorers(_probe_labels(zoo, labels, inputs))
-    if metric == "all":
-        probe, left_out = _several.without_unusable(probe, device, drawn)
-        for name, error in left_out.items():
-            _say_left_out(name, one_line(error))
-        names = work.names = list(probe)
-        drawn = {name: drawn[name] for name in names}
-    for one in probe.values():
-        if isinstance(one, _several.Unusable):
-            raise one.error
+    if metric == "all":  # what only the labels rule out fails for the models, and is left out
+        _several.unusable(probe, device, drawn)
+    else:
+        for one in probe.values():
+            if isinstance(one, _several.Unusable):
+                raise one.error
     others = active(jobs)
     if store is None:
         found = _go_through(zoo, labels, work, inputs, probe, None, progress, others)
@@ -156,7 +153,7 @@ def rank_models(
             found = _go_through(zoo, labels, work, inputs, probe, records, progress, others)
     rows, differ = found
     if metric == "all":
-        names = _without_hopeless(names, rows)
+        names = _without_those_that_fail(names, rows)
     single = isinstance(metric, str) and metric != "all"
     rankings = [
         _ranking(name, rows[name], probe[name].device, zoo, repeats, single) for name in names
@@ -168,21 +165,17 @@ def rank_models(
     return rankings[0] if single else Rankings(rankings)
 
 
-def _without_hopeless(names, rows):
-    """Those metrics of all that failed for fewer models than could be read, as others tell."""
+def _without_those_that_fail(names, rows):
+    """Leave out metrics that failed for every model, though others scored some, and say why."""
     failures = {name: [one.error for one in rows[name].values() if one.error] for name in names}
     fewest = min(map(len, failures.values()))
     kept = []
     for name in names:
         if fewest < len(failures[name]) == len(rows[name]):
-            _say_left_out(name, failures[name][0])
+            warn_caller(f"{name}: left out: {failures[name][0]}", ScoreWarning)
         else:
             kept.append(name)
     return kept
-
-
-def _say_left_out(name, why):
-    warn_caller(f"{name}: left out: {why}", ScoreWarning)
 
 
 def _go_through(zoo, labels, work, inputs, probe, records, progress, jobs):
