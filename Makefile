@@ -1,4 +1,4 @@
-# make demo | test | bench | gpu | lint | format | clean | help
+# make demo | test | emulate | bench | gpu | lint | format | clean | help
 #
 # Everything is installed into $(VENV). Python files are used from where they stand (an editable
 # install), so a change to them needs nothing; a change under csrc/ recompiles what it touches.
@@ -22,14 +22,15 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet
 # build can go on from the objects of the last one.
 INSTALL := $(PIP_INSTALL) --no-build-isolation --editable
 NATIVE := CMakeLists.txt setup.py lead_fast/_version.py $(shell find csrc -type f)
-CPP = $(shell find csrc -name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
+CPP = $(shell find csrc tests/emulated_cuda -name '*.cpp' -o -name '*.h' -o -name '*.inl' -o -name '*.cu' -o -name '*.cuh')
 
 .NOTPARALLEL:
-.PHONY: help demo test bench bench-compare gpu lint format clean distclean
+.PHONY: help demo test emulate bench bench-compare gpu lint format clean distclean
 
 help:
 	@echo 'make demo       build, and rank the models of examples/zoo/digits against their fine-tuned accuracy'
 	@echo 'make test       build, and run the tests (installs torch, which they compare with)'
+	@echo 'make emulate    run the tests of the CUDA backend on the processor (tests/emulated_cuda)'
 	@echo 'make bench      run the benchmarks of bench/; numbers go to $(BENCH_JSON)'
 	@echo 'make bench-compare   compare the last two runs; fails where a metric is 25 % slower'
 	@echo 'make gpu        build for the GPU that is here, run the tests and benchmarks that need it'
@@ -42,6 +43,9 @@ demo: $(VENV)/.package
 
 test: $(VENV)/.package $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+emulate: $(VENV)/.package $(VENV)/.test
+	$(BIN)/python tests/emulated_cuda/run.py $(PYTEST_ARGS)
 
 bench: $(VENV)/.package $(VENV)/.test
 	mkdir -p $(dir $(BENCH_JSON))

@@ -17,13 +17,19 @@ from lead_fast import backend
 from lead_fast.zoo import upload
 
 
+class Device(contextlib.nullcontext):
+    """The only GPU."""
+
+    id = 0
+
+
 class ndarray:
     """An array that is on a GPU, as far as its users can tell."""
 
-    device = types.SimpleNamespace(id=0)
     __cuda_array_interface__ = None  # only asked for
     __array_ufunc__ = None  # NumPy's operators leave the work to ours, its functions refuse
     __hash__ = None
+    device = Device()
 
     def __init__(self, data):
         assert type(data) is np.ndarray, type(data)
@@ -62,6 +68,18 @@ class ndarray:
     @property
     def size(self):
         return self._data.size
+
+    @property
+    def itemsize(self):
+        return self._data.itemsize
+
+    @property
+    def nbytes(self):
+        return self._data.nbytes
+
+    @property
+    def flags(self):
+        return self._data.flags
 
     @property
     def T(self):
@@ -185,7 +203,7 @@ def _method(name):
 
 for _name in (
     "sum", "mean", "min", "max", "all", "any", "argmax", "argmin", "astype", "copy", "diagonal",
-    "reshape", "trace", "view", "var", "std", "ravel", "cumsum",
+    "reshape", "trace", "view", "var", "std", "ravel", "cumsum", "swapaxes",
 ):  # fmt: skip
     setattr(ndarray, _name, _method(_name))
 
@@ -193,7 +211,7 @@ for _name in (
 _FUNCTIONS = (
     "abs append arange argsort array ascontiguousarray asfortranarray bincount broadcast_to clip "
     "concatenate cumsum diag diagonal diff einsum empty empty_like exp eye flatnonzero isfinite "
-    "full log matmul maximum minimum ones outer partition rint searchsorted sign sqrt "
+    "full log matmul maximum minimum ones outer partition repeat rint searchsorted sign sort sqrt "
     "stack swapaxes take_along_axis trace tril triu triu_indices vdot where zeros zeros_like"
 ).split()
 _LINALG = ("cholesky", "eigh", "inv", "norm", "qr", "svd")
@@ -239,7 +257,8 @@ class Stream:
         self.waited += 1
 
 
-def _modules():
+def modules():
+    """The stand-in and what is imported from below it, by name."""
     cupy = types.ModuleType("cupy")
     cupy.ndarray, cupy.asarray = ndarray, _asarray
     cupy.float32, cupy.float64 = np.float32, np.float64
@@ -260,7 +279,7 @@ def _modules():
     cupyx.scipy.linalg = types.ModuleType("cupyx.scipy.linalg")
     cupyx.scipy.linalg.solve_triangular = _call(scipy.linalg.solve_triangular, "solve_triangular")
     cupy.cuda = types.ModuleType("cupy.cuda")
-    cupy.cuda.Device = lambda number: contextlib.nullcontext()
+    cupy.cuda.Device = Device
     cupy.cuda.get_current_stream = lambda: types.SimpleNamespace(ptr=7)
     cupy.cuda.Stream = Stream
     freed = []  # streams of which free memory was given back
@@ -277,12 +296,12 @@ def installed():
 
     What uploads natively is replaced as well, by the processor's own.
     """
-    modules = _modules()
-    before = {name: sys.modules.get(name) for name in modules}
+    stand_ins = modules()
+    before = {name: sys.modules.get(name) for name in stand_ins}
     native, upload.native_uploader = upload.native_uploader, backend.cpu().HostUploader
-    sys.modules.update(modules)
+    sys.modules.update(stand_ins)
     try:
-        yield modules["cupy"]
+        yield stand_ins["cupy"]
     finally:
         upload.native_uploader = native
         for name, module in before.items():

@@ -75,7 +75,7 @@ void sum_columns(const Call& call, std::int64_t n, int classes, const Cell& cell
                  double* sums) {
     const std::int64_t blocks = sum_blocks(call, n, std::max(1, 4 * kSumThreads / classes));
     const Buffer<double> partial(call, blocks * classes);
-    columns_kernel<<<static_cast<unsigned>(blocks), kSumThreads, 0, call.stream()>>>(
+    columns_kernel<Cell><<<static_cast<unsigned>(blocks), kSumThreads, 0, call.stream()>>>(
         n, classes, cell, partial.data());
     LEAD_FAST_LAUNCHED(columns_kernel, call.stream());
     fold(call, partial.data(), blocks, classes, add, sums);
