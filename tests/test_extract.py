@@ -60,6 +60,21 @@ def test_what_is_taken_of_a_module():
     assert 0 < error <= 0.05 * np.abs(logits).max()  # 8 bits
 
 
+def test_the_classifier_is_the_linear_layer_that_runs_last():
+    """Not the one that is defined last, which another task may use."""
+    net = Net()
+    net.unused = torch.nn.Linear(5, 7)
+    _, before_head, logits = expected(net, pairs())
+    found = lead_fast.extract(net, pairs(), logits=True)
+    assert_near(found.features[""], before_head)
+    assert np.allclose(found.logits, logits, rtol=0, atol=1e-5)
+    convolution = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    convolution.unused = torch.nn.Linear(5, 7)
+    convolution.forward = lambda x: convolution[0](x)
+    with pytest.raises(InputError, match="no linear layer is reached"):
+        lead_fast.extract(convolution, pairs(), logits=True)
+
+
 def test_loaders_and_batches():
     net, data = Net(), pairs()
     expected = lead_fast.extract(net, data).features[""]

@@ -38,7 +38,7 @@ def hidden_layers(module, images, classifier=False):
     otherwise, which are made for what the network was trained on; those before it are hidden. Where
     that leaves fewer than two blocks, the largest of them is opened.
     """
-    head = _last_linear(module, images) if classifier else None
+    head = last_linear(module, images) if classifier else None
     total = _size(module) - (0 if head is None else _size(module.get_submodule(head)))
     opened = set()
     while True:
@@ -83,7 +83,7 @@ def _run(module, images, layers, reached):
         module(images)
 
 
-def _last_linear(module, images):
+def last_linear(module, images):
     """Name of the linear layer that is reached last, or None."""
     torch = need("torch", "extracting features")
     linear = [(n, one) for n, one in module.named_modules() if isinstance(one, torch.nn.Linear)]

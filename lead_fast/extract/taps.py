@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._optional import need
 from .._text import name_list
 from ..errors import InputError
-from .hidden import MOST, hidden_layers
+from .hidden import MOST, hidden_layers, last_linear
 from .hooks import watched
 from .outputs import pooled
 
@@ -18,7 +18,7 @@ class Taps:
     module : torch.nn.Module
     layers : list of str, optional
         Names as in ``module.named_modules()``. By default the output is the features; with
-        `logits`, what goes into the last linear layer.
+        `logits`, what goes into the linear layer that runs last.
     logits : bool
         Whether the output of the model is kept as the logits of its classifier.
     join : bool
@@ -54,10 +54,9 @@ class Taps:
         else:
             self.layers = [""]
             if logits:
-                linear = [one for one in modules.values() if isinstance(one, torch.nn.Linear)]
-                if not linear:
+                if not any(isinstance(one, torch.nn.Linear) for one in modules.values()):
                     raise InputError("logits: the model has no linear layer; name layers")
-                self._watched, self._inputs = [("", linear[-1])], True
+                self._inputs = True  # of what is looked for with the first batch
         if join:
             kind = ",".join(layers) if layers else f"hidden, {MOST} at most"
             self.kinds = {"": f"join {kind}"}
@@ -73,6 +72,11 @@ class Taps:
         """Features ``{name: (B, D)}`` and logits (B, S) or None of a batch of images."""
         if not self.layers:
             self._watch(hidden_layers(self.module, images[:2], self.logits))
+        if self._inputs and not self._watched:
+            name = last_linear(self.module, images[:2])
+            if name is None:
+                raise InputError("logits: no linear layer is reached by a forward pass; name layers")
+            self._watched = [("", dict(self.module.named_modules())[name])]
         found = {}
 
         def take(name, given):  # at once, as what follows may change it in place

@@ -97,6 +97,10 @@ std::vector<Fiber> fibers(kMostThreads);
 std::vector<Warp> warps(kMostThreads / kLanes);
 Fiber* running = nullptr;
 void* scheduler = nullptr;
+#if defined(__SANITIZE_ADDRESS__)
+const void* scheduler_stack = nullptr;
+std::size_t scheduler_size = 0;
+#endif
 #if defined(__SANITIZE_THREAD__)
 void* scheduler_context = nullptr;
 #endif
@@ -129,7 +133,7 @@ EMULATOR_OWN void to_scheduler(bool for_good) {
     Fiber* const own = running;
 #if defined(__SANITIZE_ADDRESS__)
     void* fake = nullptr;
-    __sanitizer_start_switch_fiber(for_good ? nullptr : &fake, nullptr, 0);
+    __sanitizer_start_switch_fiber(for_good ? nullptr : &fake, scheduler_stack, scheduler_size);
 #endif
 #if defined(__SANITIZE_THREAD__)
     __tsan_switch_to_fiber(scheduler_context, __tsan_switch_to_fiber_no_sync);
@@ -137,7 +141,7 @@ EMULATOR_OWN void to_scheduler(bool for_good) {
     static_cast<void>(for_good);
     emulated_switch(&own->top, scheduler);
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
+    __sanitizer_finish_switch_fiber(fake, &scheduler_stack, &scheduler_size);
 #endif
 }
 
@@ -153,7 +157,7 @@ EMULATOR_OWN std::string name_of(const Fiber& f) {
 
 EMULATOR_OWN void fiber_main() {
 #if defined(__SANITIZE_ADDRESS__)
-    __sanitizer_finish_switch_fiber(nullptr, nullptr, nullptr);
+    __sanitizer_finish_switch_fiber(nullptr, &scheduler_stack, &scheduler_size);
 #endif
     acquire(&begin_order);
     body(arguments);

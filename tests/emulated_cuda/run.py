@@ -41,6 +41,7 @@ def environment(module, sanitize, order):
             for name in names
         )  # fmt: skip
         found["ASAN_OPTIONS"] = "detect_leaks=0"  # Python's
+        found["TSAN_OPTIONS"] = "die_after_fork=0"  # some tests fork
     return found
 
 
