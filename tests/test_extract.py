@@ -71,8 +71,12 @@ def test_the_classifier_is_the_linear_layer_that_runs_last():
     convolution = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
     convolution.unused = torch.nn.Linear(5, 7)
     convolution.forward = lambda x: convolution[0](x)
-    with pytest.raises(InputError, match="no linear layer is reached"):
+    with pytest.raises(InputError, match="reaches no linear layer"):
         lead_fast.extract(convolution, pairs(), logits=True)
+    more = torch.ones(9, logits.shape[1])
+    net.forward = lambda x: torch.nn.functional.linear(Net.forward(net, x), more)
+    with pytest.raises(InputError, match="9 numbers an image"):
+        lead_fast.extract(net, pairs(), logits=True)
 
 
 def test_loaders_and_batches():

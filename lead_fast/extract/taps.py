@@ -75,7 +75,7 @@ class Taps:
         if self._inputs and not self._watched:
             name = last_linear(self.module, images[:2])
             if name is None:
-                raise InputError("logits: no linear layer is reached by a forward pass; name layers")
+                raise InputError("logits: a forward pass reaches no linear layer; name layers")
             self._watched = [("", dict(self.module.named_modules())[name])]
         found = {}
 
@@ -92,6 +92,12 @@ class Taps:
         logits = None
         if self.logits:
             logits = pooled(getattr(output, "logits", output), "the model", images)
+            width = self._watched[0][1].out_features if self._inputs else logits.shape[1]
+            if logits.shape[1] != width:
+                raise InputError(
+                    f"logits: {logits.shape[1]} numbers an image, but the linear layer that runs "
+                    f"last gives {width}, so it is no classifier; name layers"
+                )
         features = {name: found[name] for name in self.layers}
         if self.join:  # in float32, as autocast gives different types
             torch = need("torch", "extracting features")

@@ -7,8 +7,11 @@ import pathlib
 import platform
 import re
 import shlex
+import shutil
 import subprocess
+import sys
 import sysconfig
+import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 CSRC = HERE.parent.parent / "csrc"
@@ -31,6 +34,8 @@ ASSEMBLY = {
     },
 }
 LAUNCH = re.compile(r"(\w+(?:<[\w(), ]+>)?)\s*<<<(.*?)>>>\(", re.DOTALL)
+STATIC = re.compile(r"(?<!extern )__shared__ (?:__align__\(\d+\) )?[^;]*;")
+ARRAY = re.compile(r"(\w+)(?:\[[^\]]*\])+")
 DYNAMIC = re.compile(r"extern __shared__ (?:__align__\(\d+\) )?([\w ]+?) (\w+)\[\];")
 SANITIZERS = {
     "none": [],
@@ -46,9 +51,27 @@ def compiler():
 
 def missing():
     """Why nothing can be emulated here, or None."""
-    if platform.machine() not in ("x86_64", "AMD64") or os.name != "posix":
+    if platform.machine() != "x86_64" or sys.platform != "linux":
         return "the emulator switches between threads of x86-64 processors under Linux alone"
+    if shutil.which(compiler()[0]) is None:
+        return f"there is no compiler {compiler()[0]}"
     return None
+
+
+def sanitizer_missing(sanitize):
+    """Why the compiler cannot do with a sanitizer what is needed, or None."""
+    if sanitize == "none":
+        return None
+    macro = f"__SANITIZE_{sanitize.upper()}__"
+    with tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder) / "probe.cpp"
+        source.write_text(f"#ifndef {macro}\n#error\n#endif\nint main() {{ return 0; }}\n")
+        command = [*compiler(), *SANITIZERS[sanitize], str(source), "-o", f"{folder}/probe"]
+        works = subprocess.run(command, capture_output=True, check=False).returncode == 0
+        works = works and subprocess.run([f"{folder}/probe"], check=False).returncode == 0
+    return (
+        None if works else f"{compiler()[0]} has no sanitizer {sanitize} that runs here (GCC has)"
+    )
 
 
 def rewritten(path):
@@ -62,9 +85,18 @@ def rewritten(path):
         r"\1* const \2 = reinterpret_cast<\1*>(::emulated::now.dynamic_shared);", text
     )
     if path.suffix in (".cu", ".cuh"):
+        text = STATIC.sub(_filled, text)
+        # Variables of templates that other files may share have no red zones.
+        text = re.sub(r"(?<!static )__global__", "static __global__", text)
         left = [word for word in ("<<<", "asm", "extern __shared__") if word in text]
         assert not left, f"{path.name}: {left} must be rewritten"
     return f'#line 1 "{path.name}"\n{text}'
+
+
+def _filled(declaration):
+    names = ARRAY.findall(declaration.group())
+    assert names, declaration.group()
+    return declaration.group() + "".join(f" ::emulated::fresh({n}, sizeof {n});" for n in names)
 
 
 def build_from(sources, headers, flags, name, folder, sanitize="none"):
@@ -84,14 +116,18 @@ def build_from(sources, headers, flags, name, folder, sanitize="none"):
     """
     flags = [*flags, "-O3", "-g1", "-w", "-pthread", "-fno-omit-frame-pointer"]
     flags += SANITIZERS[sanitize]
-    digest = hashlib.sha256(" ".join([*compiler(), *flags, name]).encode())
+    version = subprocess.run(
+        [*compiler(), "--version"], check=True, capture_output=True, text=True
+    ).stdout
+    digest = hashlib.sha256(" ".join([*compiler(), version, *flags, name]).encode())
     own = [path for path in HERE.rglob("*") if path.suffix in (".cpp", ".h", ".cuh", ".py")]
     for path in [*sources.values(), *headers.values(), *sorted(own)]:
         digest.update(path.read_bytes())
-    place = pathlib.Path(folder).resolve() / digest.hexdigest()[:16]
-    result = place / name
-    if result.exists():
-        return result
+    built = pathlib.Path(folder).resolve() / digest.hexdigest()[:16]
+    if built.exists():
+        return built / name
+    place = built.with_name(f"{built.name}.{os.getpid()}")  # another process may be at it too
+    assert len({path.stem for path in [*OWN, *sources.values()]}) == len(OWN) + len(sources)
     for target, path in {**sources, **headers}.items():
         copy = place / target
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -106,10 +142,12 @@ def build_from(sources, headers, flags, name, folder, sanitize="none"):
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compiled, [*OWN, *(place / target for target in sources)]))
-    unfinished = place / f"{name}.{os.getpid()}"
-    subprocess.run([*compiler(), *flags, *objects, "-o", str(unfinished)], check=True)
-    unfinished.rename(result)
-    return result
+    subprocess.run([*compiler(), *flags, *objects, "-o", str(place / name)], check=True)
+    try:
+        place.rename(built)
+    except OSError:  # it has been built meanwhile
+        shutil.rmtree(place)
+    return built / name
 
 
 def build(folder, sanitize="none"):
@@ -126,6 +164,7 @@ def build(folder, sanitize="none"):
     flags = [
         "-shared", "-fPIC", "-fvisibility=hidden", '-DLEAD_FAST_CUDA_VERSION="13.0"',
         '-DLEAD_FAST_CUDA_ARCHITECTURES="emulated"', f"-I{pybind11.get_include()}",
+        f"-DLEAD_FAST_PYBIND11={pybind11.__version__}",  # for the digest
         f"-I{sysconfig.get_path('include')}",
     ]  # fmt: skip
     name = f"_cuda{sysconfig.get_config_var('EXT_SUFFIX')}"

@@ -13,6 +13,7 @@
 #include "runtime_api.h"
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 #if defined(__SANITIZE_THREAD__)
@@ -84,6 +85,7 @@ struct Group {
     unsigned mask = 0, arrived = 0, generation = 0;
     const char* where = "";
     std::uint64_t slot[2][kLanes] = {};  // a fast lane may be one operation ahead
+    unsigned unread[2] = {};             // lanes that have not had what is in a slot
     char order[2] = {};                  // addresses for the race detector
 };
 
@@ -112,6 +114,9 @@ const char* barrier_where = "";
 char barrier_order[2], begin_order, end_order;
 std::string problem;
 std::map<const void*, std::size_t> limits;  // of dynamic shared memory
+const void* seen[64];  // static shared memory of this block; no vector, which has instruments
+int seen_count = 0;
+std::size_t room = 0;  // for it
 
 EMULATOR_OWN void release(char* address) {
 #if defined(__SANITIZE_THREAD__)
@@ -173,12 +178,15 @@ EMULATOR_OWN void fiber_main() {
 
 EMULATOR_OWN void prepare(Fiber& f, int number) {
     if (f.stack == nullptr) {
-        f.stack = mmap(nullptr, kStack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (f.stack == MAP_FAILED) std::abort();
-#if defined(__SANITIZE_THREAD__)
-        f.context = __tsan_create_fiber(0);
-#endif
+        constexpr std::size_t kGuard = 4096;
+        void* const pages = mmap(nullptr, kGuard + kStack, PROT_READ | PROT_WRITE,
+                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (pages == MAP_FAILED || mprotect(pages, kGuard, PROT_NONE) != 0) std::abort();
+        f.stack = static_cast<char*>(pages) + kGuard;
     }
+#if defined(__SANITIZE_THREAD__)
+    if (f.context == nullptr) f.context = __tsan_create_fiber(0);
+#endif
     void** top = reinterpret_cast<void**>(static_cast<char*>(f.stack) + kStack) - 2;
     *top = reinterpret_cast<void*>(&fiber_main);  // at `ret` the stack is 8 off 16, as in a call
     f.top = top - 6;
@@ -229,11 +237,14 @@ EMULATOR_OWN bool can_go(const Fiber& f) {
 
 EMULATOR_OWN void open_barrier_if_all_wait() {
     if (live == 0 || waiting < live) return;
+    if (live < threads)
+        fail(std::string("threads have ended before the barrier of ") + barrier_where);
     waiting = 0;
     ++barrier_generation;
 }
 
-// EMULATED_ORDER: "forward", the default, "backward", or a number that seeds a random order.
+// Of lanes, warps and blocks. EMULATED_ORDER: "forward", the default, "backward", or a number that
+// seeds a random order.
 EMULATOR_OWN std::vector<int> order_of(int count) {
     static const std::string wanted = [] {
         const char* given = std::getenv("EMULATED_ORDER");
@@ -248,14 +259,32 @@ EMULATOR_OWN std::vector<int> order_of(int count) {
     return order;
 }
 
+// Of a thread that a failed launch leaves where it is.
+EMULATOR_OWN void abandon(Fiber& f) {
+#if defined(__SANITIZE_ADDRESS__)
+    __asan_unpoison_memory_region(f.stack, kStack);
+#endif
+#if defined(__SANITIZE_THREAD__)
+    __tsan_switch_to_fiber(f.context, __tsan_switch_to_fiber_no_sync);
+    release(&end_order);
+    __tsan_switch_to_fiber(scheduler_context, __tsan_switch_to_fiber_no_sync);
+    __tsan_destroy_fiber(f.context);
+    f.context = nullptr;
+#endif
+    f.state = State::done;
+}
+
 EMULATOR_OWN void run_block() {
     live = threads;
     waiting = 0;
     const int count = (threads + kLanes - 1) / kLanes;
     for (int w = 0; w < count; ++w) {
         warps[w].alive = 0;
-        for (Group& group : warps[w].groups) group.arrived = 0;
+        for (Group& group : warps[w].groups) {
+            group.arrived = group.unread[0] = group.unread[1] = 0;
+        }
     }
+    seen_count = 0;
     for (int i = 0; i < threads; ++i) {
         prepare(fibers[i], i);
         warps[i / kLanes].alive |= 1u << i % kLanes;
@@ -285,6 +314,9 @@ EMULATOR_OWN void run_block() {
             fail(name_of(*stuck) + " waits for ever at " + stuck->where);
         }
     }
+    for (int i = 0; i < threads; ++i) {
+        if (fibers[i].state != State::done) abandon(fibers[i]);
+    }
     acquire(&end_order);
 }
 
@@ -303,6 +335,7 @@ EMULATOR_OWN int run(dim3 grid, dim3 block, std::size_t shared, const void* kern
     if (shared > (limit == limits.end() ? kUsual : limit->second)) {
         return set_error(cudaErrorInvalidValue, "more dynamic shared memory than was asked for");
     }
+    const std::size_t whole = (limit == limits.end() ? kUsual : std::size_t{kMostShared}) - shared;
 #if defined(__SANITIZE_THREAD__)
     scheduler_context = __tsan_get_current_fiber();
 #endif
@@ -312,24 +345,38 @@ EMULATOR_OWN int run(dim3 grid, dim3 block, std::size_t shared, const void* kern
     now.block_size = block;
     now.grid_size = grid;
     problem.clear();
-    for (unsigned z = 0; z < grid.z; ++z) {
-        for (unsigned y = 0; y < grid.y; ++y) {
-            for (unsigned x = 0; x < grid.x && problem.empty(); ++x) {
-                now.block = dim3(x, y, z);
-                // Of its very size, so that what lies behind it is found; NaN until written.
-                void* memory = nullptr;
-                if (shared > 0) {
-                    if (posix_memalign(&memory, 16, shared) != 0) std::abort();
-                    std::memset(memory, 0xff, shared);
-                }
-                now.dynamic_shared = static_cast<unsigned char*>(memory);
-                run_block();
-                std::free(memory);
-            }
+    const std::uint64_t blocks = std::uint64_t{grid.x} * grid.y * grid.z;
+    if (blocks > 1u << 30) std::abort();
+    for (const int b : order_of(static_cast<int>(blocks))) {
+        const unsigned number = static_cast<unsigned>(b);
+        now.block = dim3(number % grid.x, number / grid.x % grid.y, number / grid.x / grid.y);
+        // Of its very size, so that what lies behind it is found; NaN until written.
+        void* memory = nullptr;
+        if (shared > 0) {
+            if (posix_memalign(&memory, 16, shared) != 0) std::abort();
+            std::memset(memory, 0xff, shared);
         }
+        now.dynamic_shared = static_cast<unsigned char*>(memory);
+        room = whole;
+        run_block();
+        std::free(memory);
+        if (!problem.empty()) break;
     }
     if (problem.empty()) return cudaSuccess;
     return set_error(cudaErrorLaunchFailure, problem);
+}
+
+EMULATOR_OWN void fresh(void* variable, std::size_t bytes) {
+    for (int i = 0; i < seen_count; ++i) {
+        if (seen[i] == variable) return;
+    }
+    if (seen_count == 64) std::abort();
+    seen[seen_count++] = variable;
+    if (bytes > room) fail("static and dynamic shared memory are more than a block may have");
+    room = bytes > room ? 0 : room - bytes;
+    // A volatile loop: the sanitizers see a memset.
+    volatile unsigned char* const to = static_cast<unsigned char*>(variable);
+    for (std::size_t i = 0; i < bytes; ++i) to[i] = 0xff;
 }
 
 EMULATOR_OWN void block_barrier(const char* where) {
@@ -371,12 +418,15 @@ EMULATOR_OWN unsigned meet(unsigned mask, std::uint64_t bits, const char* where,
         fail(name_of(own) + " is at " + where + ", other lanes of its warp at " + group.where);
         to_scheduler(true);
     }
+    // Of a mask with fewer lanes some may be two operations ahead of others.
+    while (group.unread[group.generation % 2] != 0 && problem.empty()) to_scheduler(false);
     const unsigned generation = group.generation;
     group.slot[generation % 2][own_lane] = bits;
     group.arrived |= 1u << own_lane;
     if (ordered) release(&group.order[generation % 2]);
     if (group.arrived == mask) {
         group.arrived = 0;
+        group.unread[generation % 2] = mask;
         ++group.generation;
     } else {
         own.state = State::in_warp;
@@ -388,9 +438,15 @@ EMULATOR_OWN unsigned meet(unsigned mask, std::uint64_t bits, const char* where,
     return generation;
 }
 
+EMULATOR_OWN void have_read(unsigned generation) {
+    group_of(*running).unread[generation % 2] &= ~(1u << running->number % kLanes);
+}
+
 }  // namespace
 
-EMULATOR_OWN void warp_barrier(unsigned mask, const char* where) { meet(mask, 0, where, true); }
+EMULATOR_OWN void warp_barrier(unsigned mask, const char* where) {
+    have_read(meet(mask, 0, where, true));
+}
 
 EMULATOR_OWN std::uint64_t exchange(unsigned mask, std::uint64_t bits, int from,
                                     const char* where) {
@@ -399,7 +455,9 @@ EMULATOR_OWN std::uint64_t exchange(unsigned mask, std::uint64_t bits, int from,
         fail(name_of(*running) + " reads at " + where + " from a lane that takes no part");
         return bits;
     }
-    return group_of(*running).slot[generation % 2][from];
+    const std::uint64_t found = group_of(*running).slot[generation % 2][from];
+    have_read(generation);
+    return found;
 }
 
 EMULATOR_OWN unsigned ballot(unsigned mask, bool vote, const char* where) {
@@ -410,17 +468,21 @@ EMULATOR_OWN unsigned ballot(unsigned mask, bool vote, const char* where) {
             votes |= 1u << l;
         }
     }
+    have_read(generation);
     return votes;
 }
 
 EMULATOR_OWN int lane() { return running->number % kLanes; }
 
-EMULATOR_OWN void copy_async(void* to, const void* from) {
+// Instrumented: the bytes are nobody's from here until the copy is waited for.
+void copy_async(void* to, const void* from) {
+    static const std::vector<unsigned char> nothing(16, 0xff);
     if (reinterpret_cast<std::uintptr_t>(to) % 16 != 0 ||
         reinterpret_cast<std::uintptr_t>(from) % 16 != 0) {
         fail(name_of(*running) + " copies 16 bytes from or to where none may begin");
         return;
     }
+    std::memcpy(to, nothing.data(), 16);  // memset would be expanded past the sanitizers
     running->copies.push_back({to, from, running->group});
 }
 

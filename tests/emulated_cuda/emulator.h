@@ -35,7 +35,10 @@ std::uint64_t exchange(unsigned mask, std::uint64_t bits, int from, const char* 
 unsigned ballot(unsigned mask, bool vote, const char* where);
 int lane();
 
-// cp.async: a copy takes place when it is waited for, not before.
+// A static variable of shared memory, which holds NaN as a block begins; counts its size.
+void fresh(void* variable, std::size_t bytes);
+
+// cp.async: a copy takes place when it is waited for; until then its target is full of NaN.
 void copy_async(void* to, const void* from);
 void commit_copies();
 void wait_for_copies(int pending);

@@ -21,7 +21,10 @@ def environment(module, sanitize, order):
         **os.environ,
         "EMULATED_CUDA": str(module),
         "EMULATED_ORDER": order,
-        "PYTHONPATH": os.pathsep.join([str(TESTS), str(TESTS.parent)]),
+        "LEAD_FAST_REQUIRE_GPU": "1",
+        "PYTHONPATH": os.pathsep.join(
+            [str(TESTS), str(TESTS.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        ),
         # Many large arrays come and go: without these, half of the time is the kernel's.
         "MALLOC_MMAP_THRESHOLD_": "200000000",
         "MALLOC_TRIM_THRESHOLD_": "400000000",
@@ -62,8 +65,12 @@ def main():
         "--build", action="store_true", help="nothing else; prints the module's path"
     )
     given, rest = parser.parse_known_args()
-    if build.missing():
-        sys.exit(build.missing())
+    reason = build.missing() or build.sanitizer_missing(given.sanitize)
+    if reason:
+        sys.exit(reason)
+    os.makedirs(given.folder, mode=0o700, exist_ok=True)
+    if os.stat(given.folder).st_uid != os.getuid():
+        sys.exit(f"{given.folder} belongs to somebody else; name another --folder")
     module = build.build(given.folder, given.sanitize)
     if given.build:
         print(module)

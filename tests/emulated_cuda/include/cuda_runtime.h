@@ -17,7 +17,7 @@
 #define __restrict__ __restrict
 #define __launch_bounds__(...)
 #define __align__(bytes) __attribute__((aligned(bytes)))
-#define __shared__ static  // a block is over before the next begins; `extern` ones are rewritten
+#define __shared__ static  // a block is over before the next begins; build.py adds what fills it
 #define __CUDA_ARCH__ 900
 
 #define threadIdx (::emulated::now.thread)
@@ -58,22 +58,21 @@ inline T min(T a, T b) {
     return b < a ? b : a;
 }
 
+// Atomic for the race detector's sake; of integers.
 template <class T>
-EMULATOR_OWN inline T atomicAdd(T* at, T value) {
-    const T before = *at;
-    *at = before + value;
-    return before;
+inline T atomicAdd(T* at, T value) {
+    return __atomic_fetch_add(at, value, __ATOMIC_RELAXED);
 }
 template <class T>
-EMULATOR_OWN inline T atomicMin(T* at, T value) {
-    const T before = *at;
-    *at = value < before ? value : before;
-    return before;
+inline T atomicOr(T* at, T value) {
+    return __atomic_fetch_or(at, value, __ATOMIC_RELAXED);
 }
 template <class T>
-EMULATOR_OWN inline T atomicOr(T* at, T value) {
-    const T before = *at;
-    *at = before | value;
+inline T atomicMin(T* at, T value) {
+    T before = __atomic_load_n(at, __ATOMIC_RELAXED);
+    while (value < before && !__atomic_compare_exchange_n(at, &before, value, false,
+                                                          __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
     return before;
 }
 
