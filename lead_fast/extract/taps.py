@@ -76,7 +76,7 @@ class Taps:
             name = last_linear(self.module, images[:2])
             if name is None:
                 raise InputError("logits: a forward pass reaches no linear layer; name layers")
-            self._watched = [("", dict(self.module.named_modules())[name])]
+            self._watched = [("", self.module.get_submodule(name))]
         found = {}
 
         def take(name, given):  # at once, as what follows may change it in place
@@ -92,14 +92,19 @@ class Taps:
         logits = None
         if self.logits:
             logits = pooled(getattr(output, "logits", output), "the model", images)
-            width = self._watched[0][1].out_features if self._inputs else logits.shape[1]
-            if logits.shape[1] != width:
-                raise InputError(
-                    f"logits: {logits.shape[1]} numbers an image, but the linear layer that runs "
-                    f"last gives {width}, so it is no classifier; name layers"
-                )
+            if self._inputs:
+                _check_classifier(self._watched[0][1], logits)
         features = {name: found[name] for name in self.layers}
         if self.join:  # in float32, as autocast gives different types
             torch = need("torch", "extracting features")
             features = {"": torch.cat([part.float() for part in features.values()], dim=1)}
         return features, logits
+
+
+def _check_classifier(layer, logits):
+    """Refuse a linear layer that cannot be what gives the logits."""
+    if logits.shape[1] != layer.out_features:
+        raise InputError(
+            f"logits: {logits.shape[1]} numbers an image, but the linear layer that runs last "
+            f"gives {layer.out_features}, so it is no classifier; name layers"
+        )

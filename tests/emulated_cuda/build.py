@@ -69,13 +69,13 @@ def sanitizer_missing(sanitize):
         command = [*compiler(), *SANITIZERS[sanitize], str(source), "-o", f"{folder}/probe"]
         works = subprocess.run(command, capture_output=True, check=False).returncode == 0
         works = works and subprocess.run([f"{folder}/probe"], check=False).returncode == 0
-    return (
-        None if works else f"{compiler()[0]} has no sanitizer {sanitize} that runs here (GCC has)"
-    )
+    if works:
+        return None
+    return f"{compiler()[0]} has no sanitizer {sanitize} that runs here (GCC has)"
 
 
 def rewritten(path):
-    """The source in C++: launches, dynamic shared memory and instructions are what differs."""
+    """The source in C++: launches, shared memory and instructions are what differs."""
     text = path.read_text()
     for asm, instead in ASSEMBLY.get(path.name, {}).items():
         assert asm in text, f"{path.name}: {asm} is not there any more"
@@ -120,8 +120,8 @@ def build_from(sources, headers, flags, name, folder, sanitize="none"):
         [*compiler(), "--version"], check=True, capture_output=True, text=True
     ).stdout
     digest = hashlib.sha256(" ".join([*compiler(), version, *flags, name]).encode())
-    own = [path for path in HERE.rglob("*") if path.suffix in (".cpp", ".h", ".cuh", ".py")]
-    for path in [*sources.values(), *headers.values(), *sorted(own)]:
+    own = [path for path in HERE.rglob("*") if path.suffix in (".cpp", ".h", ".cuh")]
+    for path in [*sources.values(), *headers.values(), *sorted(own), HERE / "build.py"]:
         digest.update(path.read_bytes())
     built = pathlib.Path(folder).resolve() / digest.hexdigest()[:16]
     if built.exists():
@@ -173,5 +173,5 @@ def build(folder, sanitize="none"):
 
 def build_program(path, folder, sanitize="none"):
     """Build a program of one CUDA source; its path."""
-    headers = {"csrc/half.h": CSRC / "half.h"}
+    headers = {f"csrc/{name}": CSRC / name for name in ("half.h", "cuda/async_copy.cuh")}
     return build_from({path.name: path}, headers, [], path.stem, folder, sanitize)

@@ -94,7 +94,7 @@ struct Warp {
     Group groups[kLanes];
 };
 
-std::recursive_mutex one_launch;
+std::mutex one_launch;
 std::vector<Fiber> fibers(kMostThreads);
 std::vector<Warp> warps(kMostThreads / kLanes);
 Fiber* running = nullptr;
@@ -322,20 +322,23 @@ EMULATOR_OWN void run_block() {
 
 }  // namespace
 
-EMULATOR_OWN int run(dim3 grid, dim3 block, std::size_t shared, const void* kernel,
-                     void (*given_body)(void*), void* given_arguments) {
-    const std::lock_guard<std::recursive_mutex> hold(one_launch);
+EMULATOR_OWN void run(dim3 grid, dim3 block, std::size_t shared, const void* kernel,
+                      void (*given_body)(void*), void* given_arguments) {
+    const std::lock_guard<std::mutex> hold(one_launch);
     if (running != nullptr) std::abort();
     const std::uint64_t size = std::uint64_t{block.x} * block.y * block.z;
     if (size == 0 || size > kMostThreads || block.z > 64 || grid.x == 0 || grid.y == 0 ||
         grid.z == 0 || grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) {
-        return set_error(cudaErrorInvalidConfiguration, "a grid or block that no GPU takes");
+        set_error(cudaErrorInvalidConfiguration, "a grid or block that no GPU takes");
+        return;
     }
     const auto limit = limits.find(kernel);
-    if (shared > (limit == limits.end() ? kUsual : limit->second)) {
-        return set_error(cudaErrorInvalidValue, "more dynamic shared memory than was asked for");
+    const bool usual = limit == limits.end();
+    if (shared > (usual ? kUsual : limit->second)) {
+        set_error(cudaErrorInvalidValue, "more dynamic shared memory than was asked for");
+        return;
     }
-    const std::size_t whole = (limit == limits.end() ? kUsual : std::size_t{kMostShared}) - shared;
+    const std::size_t whole = (usual ? kUsual : std::size_t{kMostShared}) - shared;
 #if defined(__SANITIZE_THREAD__)
     scheduler_context = __tsan_get_current_fiber();
 #endif
@@ -362,8 +365,7 @@ EMULATOR_OWN int run(dim3 grid, dim3 block, std::size_t shared, const void* kern
         std::free(memory);
         if (!problem.empty()) break;
     }
-    if (problem.empty()) return cudaSuccess;
-    return set_error(cudaErrorLaunchFailure, problem);
+    if (!problem.empty()) set_error(cudaErrorLaunchFailure, problem);
 }
 
 EMULATOR_OWN void fresh(void* variable, std::size_t bytes) {
@@ -507,7 +509,7 @@ float power_of_two(float x) {
 
 cudaError_t set_limit(const void* kernel, cudaFuncAttribute, int value) {
     if (value < 0 || value > kMostShared) return set_error(cudaErrorInvalidValue, "so much shared");
-    const std::lock_guard<std::recursive_mutex> hold(one_launch);
+    const std::lock_guard<std::mutex> hold(one_launch);
     limits[kernel] = static_cast<std::size_t>(value);
     return cudaSuccess;
 }

@@ -23,10 +23,9 @@ struct Place {
 };
 extern Place now;
 
-// Runs all threads of all blocks. What goes wrong is the launch's error, which cudaGetLastError()
-// gives: it is returned too.
-int run(dim3 grid, dim3 block, std::size_t shared, const void* kernel, void (*body)(void*),
-        void* arguments);
+// Runs all threads of all blocks. What goes wrong is what cudaGetLastError() gives.
+void run(dim3 grid, dim3 block, std::size_t shared, const void* kernel, void (*body)(void*),
+         void* arguments);
 
 // Warp-wide and block-wide operations; `where` names the line for what is said of an error.
 void block_barrier(const char* where);

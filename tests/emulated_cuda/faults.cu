@@ -1,13 +1,17 @@
-// Kernels with one fault each, by which the emulator is tried: `faults NAME` runs one of them and
-// prints the launch's error, or what it computed.
+// Kernels with one fault each, and some with none, by which the emulator is tried: `faults NAME`
+// runs one of them and prints the launch's error, or what it computed.
 
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 
-#include "emulator.h"
+#include "cuda/async_copy.cuh"
 
 namespace {
+
+using lead_fast::cuda::copy_16;
+using lead_fast::cuda::end_group;
+using lead_fast::cuda::wait_for_groups;
 
 constexpr int kThreads = 64;
 
@@ -29,13 +33,13 @@ __global__ void all_right(float* out, int) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     float* const ring = tile + threadIdx.x / 32 * 8;
     float sum = 0.0f;
-    if (lane == 0) ::emulated::copy_async(ring, out + 32);
-    ::emulated::commit_copies();
+    if (lane == 0) copy_16(ring, out + 32);
+    end_group();
     for (int step = 0; step < 4; ++step) {
-        ::emulated::wait_for_copies(0);
+        wait_for_groups<0>();
         __syncwarp();
-        if (lane == 0 && step < 3) ::emulated::copy_async(ring + (step + 1) % 2 * 4, out + 32);
-        ::emulated::commit_copies();
+        if (lane == 0 && step < 3) copy_16(ring + (step + 1) % 2 * 4, out + 32);
+        end_group();
         sum += ring[step % 2 * 4 + lane % 4];
     }
     slots[threadIdx.x] = sum;
@@ -140,15 +144,15 @@ __global__ void race_with_a_copy(float* out, int) {
     extern __shared__ __align__(16) float tile[];
     const int lane = static_cast<int>(threadIdx.x) % 32;
     float* const own = tile + threadIdx.x / 32 * 4;
-    if (lane == 0) ::emulated::copy_async(own, out + 32);
-    ::emulated::commit_copies();
-    ::emulated::wait_for_copies(0);
+    if (lane == 0) copy_16(own, out + 32);
+    end_group();
+    wait_for_groups<0>();
     __syncwarp();
     const float x = own[lane % 4];
-    if (lane == 0) ::emulated::copy_async(own, out + 32);
-    ::emulated::commit_copies();
+    if (lane == 0) copy_16(own, out + 32);
+    end_group();
     __syncwarp();
-    ::emulated::wait_for_copies(0);
+    wait_for_groups<0>();
     out[threadIdx.x % 32] = x;
 }
 
@@ -156,22 +160,22 @@ __global__ void unwaited(float* out, int) {
     extern __shared__ __align__(16) float tile[];
     if (threadIdx.x == 0) {
         for (int i = 0; i < 4; ++i) out[i] = 1.0f;
-        ::emulated::copy_async(tile, out);
-        ::emulated::commit_copies();
-        ::emulated::wait_for_copies(1);
+        copy_16(tile, out);
+        end_group();
+        wait_for_groups<1>();
         out[0] = tile[0];
-        ::emulated::wait_for_copies(0);
+        wait_for_groups<0>();
     }
 }
 
 __global__ void never_waited(float* out, int) {
     extern __shared__ __align__(16) float tile[];
-    ::emulated::copy_async(tile, out);
+    copy_16(tile, out);
 }
 
 __global__ void misaligned_copy(float* out, int one) {
     extern __shared__ __align__(16) float tile[];
-    ::emulated::copy_async(tile, out + one);
+    copy_16(tile, out + one);
 }
 
 __global__ void apart(float* out, int) {
@@ -231,27 +235,27 @@ const Case cases[] = {
     {"all_right", all_right},
     {"last_thread", last_thread},
     {"race_in_shared", race_in_shared},
-    {"race_with_atomics", race_with_atomics},
-    {"race_with_a_copy", race_with_a_copy},
-    {"outside_of_a_template", outside_of_a_template<float>},
-    {"outside_by_atomics", outside_by_atomics},
-    {"unwritten_static", unwritten_static},
-    {"some_ended", some_ended},
-    {"too_much_static", too_much_static},
     {"race_in_a_warp", race_in_a_warp},
     {"race_in_global_memory", race_in_global_memory},
     {"outside_dynamic_shared", outside_dynamic_shared},
     {"outside_static_shared", outside_static_shared},
+    {"outside_of_a_template", outside_of_a_template<float>},
+    {"outside_by_atomics", outside_by_atomics},
+    {"race_with_atomics", race_with_atomics},
     {"outside_global", outside_global},
     {"misaligned", misaligned},
     {"unwritten", unwritten},
+    {"unwritten_static", unwritten_static},
+    {"race_with_a_copy", race_with_a_copy},
     {"unwaited", unwaited},
     {"never_waited", never_waited},
     {"misaligned_copy", misaligned_copy},
     {"apart", apart},
+    {"some_ended", some_ended},
     {"lanes_apart", lanes_apart},
     {"lanes_gone", lanes_gone},
     {"not_of_the_mask", not_of_the_mask},
+    {"too_much_static", too_much_static},
     {"for_ever", for_ever},
 };
 

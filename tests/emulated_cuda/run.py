@@ -5,7 +5,6 @@ What is not known here is for pytest, as in ``... run.py --sanitize thread -k ev
 
 import argparse
 import os
-import pathlib
 import subprocess
 import sys
 import tempfile
@@ -81,12 +80,8 @@ def main():
         "--capture=sys",  # sanitizers write past Python
         *files, str(TESTS / "test_svm_arrays.py"), *rest,
     ]  # fmt: skip
-    os.chdir(pathlib.Path(TESTS).parent)
-    sys.exit(
-        subprocess.run(
-            command, env=environment(module, given.sanitize, given.order), check=False
-        ).returncode
-    )
+    found = environment(module, given.sanitize, given.order)
+    sys.exit(subprocess.run(command, cwd=TESTS.parent, env=found, check=False).returncode)
 
 
 if __name__ == "__main__":
