@@ -14,6 +14,7 @@ import numpy as np
 import scipy.linalg
 
 from lead_fast import backend
+from lead_fast.svm_arrays import native
 from lead_fast.zoo import upload
 
 
@@ -212,7 +213,8 @@ _FUNCTIONS = (
     "abs append arange argsort array ascontiguousarray asfortranarray bincount broadcast_to clip "
     "concatenate cumsum diag diagonal diff einsum empty empty_like exp eye flatnonzero isfinite "
     "full log matmul maximum minimum ones outer partition repeat rint searchsorted sign sort sqrt "
-    "stack swapaxes take_along_axis trace tril triu triu_indices vdot where zeros zeros_like"
+    "stack subtract swapaxes take_along_axis trace tril triu triu_indices vdot where zeros "
+    "zeros_like"
 ).split()
 _LINALG = ("cholesky", "eigh", "inv", "norm", "qr", "svd")
 _CREATE = {"array", "arange", "empty", "eye", "ones", "zeros", "triu_indices"}
@@ -294,16 +296,17 @@ def modules():
 def installed():
     """The stand-in under the name of cupy, and out of the way afterwards.
 
-    What uploads natively is replaced as well, by the processor's own.
+    What uploads natively is replaced as well, by the processor's own; kernels by array code.
     """
     stand_ins = modules()
     before = {name: sys.modules.get(name) for name in stand_ins}
-    native, upload.native_uploader = upload.native_uploader, backend.cpu().HostUploader
+    uploader, upload.native_uploader = upload.native_uploader, backend.cpu().HostUploader
+    kernels, native.kernels = native.kernels, lambda xp: None
     sys.modules.update(stand_ins)
     try:
         yield stand_ins["cupy"]
     finally:
-        upload.native_uploader = native
+        upload.native_uploader, native.kernels = uploader, kernels
         for name, module in before.items():
             if module is None:
                 del sys.modules[name]

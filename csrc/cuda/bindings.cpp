@@ -1,17 +1,9 @@
-// Python bindings: check what the caller says of its arrays, release the GIL, call.
-//
-// An array on a device comes as the tuple (address, dtype name, shape, bytes between rows) that
-// lead_fast/device.py makes; nothing here keeps it alive beyond the call. Every operation ends with
-// its stream at rest, unless said otherwise.
-
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-#include <pybind11/stl.h>
-
-#include <string>
-#include <vector>
+// Python bindings: check what the caller says of its arrays, release the GIL, call. Every operation
+// ends with its stream at rest, unless said otherwise.
 
 #include "../upload_bindings.h"
+#include "bindings_metrics.h"
+#include "checks.h"
 #include "eigh.h"
 #include "evolve.h"
 #include "head.h"
@@ -21,62 +13,9 @@
 #include "svm_narrow.h"
 #include "upload.h"
 
-namespace py = pybind11;
 using namespace lead_fast;
 
 namespace {
-
-using Array = py::array;
-template <class T>
-using Dense = py::array_t<T, py::array::c_style>;
-
-void require(bool condition, const char* operation, const std::string& what) {
-    if (!condition) throw std::invalid_argument(std::string(operation) + ": " + what);
-}
-
-// What Python says of an array on a device.
-struct Memory {
-    std::uintptr_t address;
-    std::string dtype;
-    std::vector<std::int64_t> shape;
-    std::int64_t row_bytes;
-};
-
-Memory memory_of(const py::object& object) {
-    const py::tuple given = object.cast<py::tuple>();
-    return Memory{given[0].cast<std::uintptr_t>(), given[1].cast<std::string>(),
-                  given[2].cast<std::vector<std::int64_t>>(), given[3].cast<std::int64_t>()};
-}
-
-DType dtype_of(const std::string& name, const char* operation) {
-    if (name == "float32") return DType::float32;
-    if (name == "float16") return DType::float16;
-    if (name == "bfloat16") return DType::bfloat16;
-    require(name == "float64", operation, "unknown dtype " + name);
-    return DType::float64;
-}
-
-FeatureMatrix features(const py::object& object, const char* operation) {
-    const Memory m = memory_of(object);
-    require(m.shape.size() == 2, operation, "features must have 2 dimensions");
-    require(m.address != 0 || m.shape[0] * m.shape[1] == 0, operation, "features have no address");
-    return FeatureMatrix{reinterpret_cast<const void*>(m.address), dtype_of(m.dtype, operation),
-                         m.shape[0], m.shape[1], m.row_bytes};
-}
-
-template <class T>
-T* checked(const py::object& object, const char* dtype, std::initializer_list<std::int64_t> shape,
-           const char* operation, const char* name) {
-    const Memory m = memory_of(object);
-    require(m.dtype == dtype, operation, std::string(name) + " must be " + dtype);
-    require(m.shape == std::vector<std::int64_t>(shape), operation,
-            std::string(name) + " has another shape than expected");
-    if (shape.size() == 2) {
-        require(m.row_bytes == m.shape[1] * static_cast<std::int64_t>(sizeof(T)), operation,
-                std::string(name) + " must be C-contiguous");
-    }
-    return reinterpret_cast<T*>(m.address);
-}
 
 template <class T>
 const T* host(const Array& a, std::int64_t count, const char* operation, const char* name) {
@@ -528,5 +467,6 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("narrow_product", &narrow_product);
     m.def("gather_mapped", &gather_mapped);
     m.def("column_moments", &column_moments);
+    cuda::bind_metrics(m);
     bind_uploader<cuda::Uploader>(m, "Uploader");
 }

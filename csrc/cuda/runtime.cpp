@@ -268,21 +268,38 @@ Blas::~Blas() {
     give_back(device_, &PerDevice::blas, handle_, [](cublasHandle_t h) { cublasDestroy(h); });
 }
 
-void Blas::multiply(std::int64_t m, std::int64_t n, std::int64_t k, const Factor& a,
-                    const Factor& b, float beta, float* c, std::int64_t across_c,
-                    bool allow_tf32) const {
-    if (m == 0 || n == 0 || (k == 0 && beta == 1.0f)) return;
+namespace {
+
+// Row-major c = a b is column-major c' = b' a'.
+template <class T>
+void product(cublasHandle_t handle, std::int64_t m, std::int64_t n, std::int64_t k,
+             const FactorOf<T>& a, const FactorOf<T>& b, T beta, T* c, std::int64_t across_c,
+             cudaDataType type, cublasComputeType_t compute) {
+    if (m == 0 || n == 0 || (k == 0 && beta == T(1))) return;
     if (std::max({m, n, k, a.across, b.across, across_c}) > 0x7fffffff) {
         throw Error("a matrix product has a side past 2^31", false);
     }
-    const float one = 1.0f;
-    // Row-major c = a b is column-major c' = b' a'.
+    const T one = T(1);
     LEAD_FAST_CHECK(cublasGemmEx(
-        handle_, b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N, a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
-        static_cast<int>(n), static_cast<int>(m), static_cast<int>(k), &one, b.data, CUDA_R_32F,
-        static_cast<int>(b.across), a.data, CUDA_R_32F, static_cast<int>(a.across), &beta, c,
-        CUDA_R_32F, static_cast<int>(across_c),
-        allow_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUBLAS_GEMM_DEFAULT));
+        handle, b.transposed ? CUBLAS_OP_T : CUBLAS_OP_N, a.transposed ? CUBLAS_OP_T : CUBLAS_OP_N,
+        static_cast<int>(n), static_cast<int>(m), static_cast<int>(k), &one, b.data, type,
+        static_cast<int>(b.across), a.data, type, static_cast<int>(a.across), &beta, c, type,
+        static_cast<int>(across_c), compute, CUBLAS_GEMM_DEFAULT));
+}
+
+}  // namespace
+
+void Blas::multiply(std::int64_t m, std::int64_t n, std::int64_t k, const Factor& a,
+                    const Factor& b, float beta, float* c, std::int64_t across_c,
+                    bool allow_tf32) const {
+    product(handle_, m, n, k, a, b, beta, c, across_c, CUDA_R_32F,
+            allow_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F);
+}
+
+void Blas::multiply(std::int64_t m, std::int64_t n, std::int64_t k, const FactorOf<double>& a,
+                    const FactorOf<double>& b, double beta, double* c,
+                    std::int64_t across_c) const {
+    product(handle_, m, n, k, a, b, beta, c, across_c, CUDA_R_64F, CUBLAS_COMPUTE_64F);
 }
 
 Solver::Solver(const Call& call) : device_(call.device()) {

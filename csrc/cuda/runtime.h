@@ -90,11 +90,13 @@ class Buffer {
 };
 
 // A row-major matrix, `across` numbers from row to row, perhaps the transpose of what is wanted.
-struct Factor {
-    const float* data;
+template <class T>
+struct FactorOf {
+    const T* data;
     std::int64_t across;
     bool transposed = false;
 };
+using Factor = FactorOf<float>;
 
 // A handle of this call's device, lent from a list so that no two threads share one, with a
 // workspace that belongs to the call's stream.
@@ -109,6 +111,9 @@ class Blas {
     // products in TF32 if allowed.
     void multiply(std::int64_t m, std::int64_t n, std::int64_t k, const Factor& a, const Factor& b,
                   float beta, float* c, std::int64_t across_c, bool allow_tf32) const;
+    // The same in float64.
+    void multiply(std::int64_t m, std::int64_t n, std::int64_t k, const FactorOf<double>& a,
+                  const FactorOf<double>& b, double beta, double* c, std::int64_t across_c) const;
     cublasHandle_t get() const { return handle_; }
 
   private:

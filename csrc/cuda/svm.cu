@@ -3,8 +3,8 @@
 #include <algorithm>
 
 #include "load.cuh"
+#include "sample_sums.cuh"
 #include "svm.h"
-#include "svm_sums.cuh"
 
 namespace lead_fast {
 namespace cuda {

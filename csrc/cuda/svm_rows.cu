@@ -3,8 +3,8 @@
 // the whole block brings its numbers to shared memory and back, so that reads and writes are of
 // neighbours.
 
+#include "sample_sums.cuh"
 #include "svm_rows.h"
-#include "svm_sums.cuh"
 
 namespace lead_fast {
 namespace cuda {

@@ -8,8 +8,8 @@ import numpy as np
 from .. import backend
 from ..features import Features, check_finite
 from ..labels import check_count
-from ..svm_arrays.adapt import on_device
-from ..svm_arrays.rows import column_statistics, numbers
+from ..svm_arrays import adapt
+from ..svm_arrays.rows import numbers
 from ._linalg import add_to_diagonal, lower_factor, to_numpy
 from ._shared import Shared
 
@@ -44,7 +44,7 @@ class ArrayShared(Shared):
         self.n, self.d = data.shape
         self.k = labels.n_classes
         check_count(labels, self.n)
-        found = column_statistics(xp, data)
+        found = adapt.device_statistics(xp, data)
         check_finite(data, found=found)
         self.mean, self.variance = found["mean"], found["variance"]
         self._memo = {}
@@ -207,7 +207,7 @@ def share_on(place, features, labels, dtype):
     array = place.features(features)
 
     def active():
-        return on_device(array)
+        return adapt.on_device(array)
 
     with active() as (xp, data):
         return ArrayShared(xp, data, labels, dtype, active)
@@ -217,6 +217,5 @@ def statistics(x):
     """Column statistics of :class:`Features` or of a DeviceArray, as ndarrays."""
     if isinstance(x, Features):
         return backend.cpu().column_statistics(x.data, x.dtype, None, backend.threads())
-    with on_device(x) as (xp, data):
-        found = column_statistics(xp, data)
-        return {**found, "mean": to_numpy(found["mean"]), "variance": to_numpy(found["variance"])}
+    with adapt.on_device(x) as (xp, data):
+        return adapt.statistics(xp, data)

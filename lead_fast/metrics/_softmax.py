@@ -80,19 +80,19 @@ class _Problem:
         return gradient @ self.inverse.T
 
     def __call__(self, theta):
-        """Parts of loss and curvature, see :meth:`values`, and the gradient; all of `xp`."""
+        """Parts of loss and curvature (3,), see :meth:`values`, and the gradient; all of `xp`."""
         xp, weights = self.xp, self._weights(theta)
-        loss, gradient, of_bias, curvature = self.sums(weights, theta[:, -1] * self.bias_scale)
+        totals, gradient, of_bias = self.sums(weights, theta[:, -1] * self.bias_scale)
         slope = xp.empty_like(theta)
         gradient /= self.n
         gradient += self.penalty * weights
         slope[:, :-1] = self._slope(gradient)
         slope[:, -1] = of_bias * (self.bias_scale / self.n)
-        return xp.stack([loss, xp.vdot(weights, weights), curvature]), slope
+        return xp.concatenate([totals, xp.vdot(weights, weights)[None]]), slope
 
     def values(self, parts):
         """Loss and curvature, floats, of parts that are on the host."""
-        loss, square, curvature = parts.tolist()
+        loss, curvature, square = parts.tolist()
         return loss / self.n + 0.5 * self.penalty * square, curvature
 
 
@@ -141,13 +141,13 @@ class _History:
         step = self.problem.shared.put(factors) @ self.rows
         return step.reshape(self.slope.shape), -float(factors @ products[-1])
 
-    def look(self, theta, change):
-        """Evaluate the problem at theta, `change` away: its loss and curvature, and for `move`."""
+    def look(self, theta, there):
+        """Evaluate the problem there, coming from theta: loss and curvature, and for `move`."""
         free = next(slot for slot in range(self.memory + 1) if slot not in self.kept)
-        parts, slope = self.problem(theta)
-        rows, pair = self.rows, (free, free + self.memory + 1)
-        rows[pair[0]] = change.ravel()
-        rows[pair[1]] = (slope - self.slope).ravel()
+        parts, slope = self.problem(there)
+        subtract, rows, pair = self.xp.subtract, self.rows, (free, free + self.memory + 1)
+        subtract(there.ravel(), theta.ravel(), out=rows[pair[0]])
+        subtract(slope.ravel(), self.slope.ravel(), out=rows[pair[1]])
         rows[-1] = slope.ravel()
         found = [parts, *(rows @ rows[number] for number in (*pair, -1))]
         found = to_numpy(self.xp.concatenate(found))  # the one transfer of a pass
@@ -213,7 +213,7 @@ def _minimise(problem, theta, tol, max_passes):
         length = 1.0
         while True:
             candidate = theta + step
-            found, seen = history.look(candidate, candidate - theta)
+            found, seen = history.look(theta, candidate)
             passes += 1
             # Where the change is within rounding, a step is taken for what its slope says.
             if found[0] <= loss - _ARMIJO * length * promise + rounding:

@@ -6,6 +6,9 @@ import numpy as np
 
 from .. import backend
 from .._fused import fused
+from ..svm_arrays import native
+from . import _native
+from ._linalg import namespace
 
 
 @functools.cache
@@ -58,10 +61,9 @@ class Pass:
             return
         if features is None:
             features = shared.x - shared.mean.astype(shared.dtype)
-        xp, self.features = shared.xp, features
-        self.weight = 1.0 + (features.astype(np.float64) ** 2).sum(axis=1)[:, None]
-        self.numbers = xp.arange(shared.k)
-        self.own = xp.arange(shared.n) * shared.k + self.codes
+        self.features = features
+        self.weight = 1.0 + _squared_lengths(features)
+        self.kernels = native.kernels(shared.xp)
 
     def __call__(self, weights, bias):
         """Sums over the samples.
@@ -73,34 +75,49 @@ class Pass:
 
         Returns
         -------
-        loss : float, or array () that is still being computed
-            Of ``-log p[label]``.
+        totals : array (2,) float64
+            The loss, of ``-log p[label]``, and the curvature, the trace of the diagonal blocks'
+            second derivatives; on a GPU perhaps still being computed.
         gradient : array (K, W) float64
         of_bias : array (K,) float64
-        curvature : float or array ()
-            Trace of the diagonal blocks' second derivatives.
         """
-        if not self.shared.native:
-            return self._by_products(weights, bias)
-        return backend.cpu().softmax_pass(
-            self.features, self.dtype, self.codes, self.centre, self.ones, weights,
-            bias, self.exact, True, backend.threads(),
-        )  # fmt: skip
+        if self.shared.native:
+            loss, gradient, of_bias, curvature = backend.cpu().softmax_pass(
+                self.features, self.dtype, self.codes, self.centre, self.ones, weights,
+                bias, self.exact, True, backend.threads(),
+            )  # fmt: skip
+            return np.array([loss, curvature]), gradient, of_bias
+        if self.kernels is not None:
+            return _native.softmax_pass(
+                self.kernels, self.features, self.codes, self.weight, weights, bias
+            )
+        return self._by_products(weights, bias)
 
     def _by_products(self, weights, bias):
-        dtype, formulas = self.features.dtype, _formulas(self.shared.xp)
-        code = self.codes[:, None]
+        xp, dtype = self.shared.xp, self.features.dtype
+        formulas, code, numbers = _formulas(xp), self.codes[:, None], xp.arange(self.shared.k)
         logits = self.features @ weights.T.astype(dtype) + bias
         top = logits.max(axis=1, keepdims=True)
-        own = logits.ravel()[self.own][:, None]
-        terms = formulas.other_terms(logits, top, code, self.numbers)
+        own = xp.take_along_axis(logits, code, axis=1)
+        terms = formulas.other_terms(logits, top, code, numbers)
         rest = terms.sum(axis=1, keepdims=True)
         total = formulas.all_terms(own, top, rest)
         loss = formulas.sample_loss(own, top, total).sum()
-        slope = formulas.slope_of(terms, rest, total, code, self.numbers)
-        curvature = formulas.bend_of(slope, self.weight).sum()
+        slope = formulas.slope_of(terms, rest, total, code, numbers)
+        curvature = formulas.bend_of(slope, self.weight[:, None]).sum()
         gradient = (slope.T.astype(dtype) @ self.features).astype(np.float64)
-        return loss, gradient, slope.sum(axis=0), curvature
+        return xp.stack([loss, curvature]), gradient, slope.sum(axis=0)
+
+
+def _squared_lengths(features, rows=8192):
+    """Of each row (N,), float64; by so many rows, as one is copied in that type."""
+    xp = namespace(features)
+    return xp.concatenate(
+        [
+            (features[start : start + rows].astype(np.float64) ** 2).sum(axis=1)
+            for start in range(0, len(features), rows)
+        ]
+    )
 
 
 def descend(shared, penalty, steps, seed):
@@ -131,13 +148,14 @@ def descend(shared, penalty, steps, seed):
     def objective(flat):
         theta = flat.reshape(shape)
         weights = shared.put(np.ascontiguousarray(theta[:, :-1]))
-        loss, gradient, of_bias, curvature = sums(weights, shared.put(theta[:, -1].copy()))
+        totals, gradient, of_bias = sums(weights, shared.put(theta[:, -1].copy()))
+        loss, curvature = shared.host(totals).tolist()
         slope = np.empty(shape)
         slope[:, :-1] = shared.host(gradient) / shared.n + penalty * theta[:, :-1]
         slope[:, -1] = shared.host(of_bias) / shared.n
         square = float(np.vdot(theta[:, :-1], theta[:, :-1]))
-        value = float(loss) / shared.n + 0.5 * penalty * square
-        curvatures[value] = float(curvature)
+        value = loss / shared.n + 0.5 * penalty * square
+        curvatures[value] = curvature
         return value, slope.ravel()
 
     theta = np.zeros(shape)

@@ -85,16 +85,21 @@ def wanted_and_free(error):
 
 
 def statistics(xp, data, rows=None):
-    """:func:`column_statistics` of the given rows, as ndarrays."""
+    """:func:`device_statistics` of the given rows, as ndarrays."""
     if rows is not None:
         data = data[xp.asarray(rows)]
+    found = device_statistics(xp, data)
+    return {**found, "mean": host(xp, found["mean"]), "variance": host(xp, found["variance"])}
+
+
+def device_statistics(xp, data):
+    """:func:`column_statistics`, by a kernel where there is one."""
     kernels = native.kernels(xp)
     if kernels is not None:
-        mean, variance = (host(xp, part) for part in kernels.moments(data))
-        if np.isfinite(mean).all():
+        mean, variance = kernels.moments(data)
+        if bool(xp.isfinite(mean).all()):
             return {"mean": mean, "variance": variance, "non_finite": 0, "first_non_finite": 0}
-    found = column_statistics(xp, data)  # which counts the rows that are not finite
-    return {**found, "mean": host(xp, found["mean"]), "variance": host(xp, found["variance"])}
+    return column_statistics(xp, data)  # which counts the rows that are not finite
 
 
 def fit(xp, data, codes, n_classes, options, mapping, rows=None, log_probability=False):

@@ -138,14 +138,17 @@ cublasStatus_t cublasGemmEx(cublasHandle_t handle, cublasOperation_t op_a, cubla
                             cudaDataType type_a, int lda, const void* b, cudaDataType type_b,
                             int ldb, const void* beta, void* c, cudaDataType type_c, int ldc,
                             cublasComputeType_t compute, cublasGemmAlgo_t) {
-    if (type_a != CUDA_R_32F || type_b != CUDA_R_32F || type_c != CUDA_R_32F) {
-        return CUBLAS_STATUS_INVALID_VALUE;
-    }
+    const bool wide = compute == CUBLAS_COMPUTE_64F;
+    const cudaDataType type = wide ? CUDA_R_64F : CUDA_R_32F;
+    if (type_a != type || type_b != type || type_c != type) return CUBLAS_STATUS_INVALID_VALUE;
     *static_cast<volatile char*>(handle->workspace) = 0;  // it must be there still
-    const bool done = multiply(op_a, op_b, m, n, k, *static_cast<const float*>(alpha),
-                               static_cast<const float*>(a), lda, static_cast<const float*>(b), ldb,
-                               *static_cast<const float*>(beta), static_cast<float*>(c), ldc,
-                               compute == CUBLAS_COMPUTE_32F_FAST_TF32);
+    const auto of = [&](auto zero, bool tf32) {
+        using T = decltype(zero);
+        return multiply(op_a, op_b, m, n, k, *static_cast<const T*>(alpha),
+                        static_cast<const T*>(a), lda, static_cast<const T*>(b), ldb,
+                        *static_cast<const T*>(beta), static_cast<T*>(c), ldc, tf32);
+    };
+    const bool done = wide ? of(0.0, false) : of(0.0f, compute == CUBLAS_COMPUTE_32F_FAST_TF32);
     return done ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_INVALID_VALUE;
 }
 

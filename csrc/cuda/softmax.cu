@@ -1,0 +1,156 @@
+// One pass of softmax regression: logits, what they say of loss, slopes and curvature, and the
+// gradient. A dozen launches without a look from the host, where array operations take three times
+// as many; formulas as in lead_fast/metrics/_softmax_pass.py.
+
+#include <cmath>
+
+#include "sample_sums.cuh"
+#include "softmax.h"
+#include "svm_narrow.h"
+
+namespace lead_fast {
+namespace cuda {
+namespace {
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+
+template <class To, class From>
+__global__ void convert_kernel(std::int64_t cells, const From* __restrict__ from,
+                               To* __restrict__ to) {
+    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+    if (i < cells) to[i] = static_cast<To>(from[i]);
+}
+
+template <class To, class From>
+void convert(const Call& call, std::int64_t cells, const From* from, To* to) {
+    if (cells == 0) return;
+    convert_kernel<To, From>
+        <<<grid((cells + kThreads - 1) / kThreads), kThreads, 0, call.stream()>>>(cells, from, to);
+    LEAD_FAST_LAUNCHED(convert_kernel, call.stream());
+}
+
+__device__ __forceinline__ double largest(double x) {
+    for (int step = 16; step > 0; step /= 2) x = fmax(x, __shfl_xor_sync(kAllLanes, x, step));
+    return x;
+}
+
+// Logits without bias (n, classes) become slopes p - onehot; partial (blocks, 2) the block's loss
+// and curvature. A warp takes a sample at a time, a lane every 32nd class.
+template <class T>
+__global__ void __launch_bounds__(kThreads)
+    slopes_kernel(std::int64_t n, int classes, const std::int64_t* __restrict__ labels,
+                  const double* __restrict__ weight, const double* __restrict__ bias,
+                  T* __restrict__ cells, double* __restrict__ partial) {
+    __shared__ double slots[2][kWarps];
+    const int lane = threadIdx.x % 32;
+    double loss = 0.0, curvature = 0.0;
+    for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kWarps + threadIdx.x / 32; i < n;
+         i += static_cast<std::int64_t>(gridDim.x) * kWarps) {
+        T* const own = cells + i * classes;
+        const std::int64_t label = labels[i];
+        double top = -INFINITY, at_label = 0.0;
+        for (int k = lane; k < classes; k += 32) {
+            const double logit = static_cast<double>(own[k]) + bias[k];
+            top = fmax(top, logit);
+            if (k == label) at_label = logit;  // of one lane
+        }
+        top = largest(top);
+        at_label = group_sum(at_label) - top;
+        double others = 0.0;
+        for (int k = lane; k < classes; k += 32) {
+            const double logit = static_cast<double>(own[k]) + bias[k];
+            if (k != label) others += exp(logit - top);
+        }
+        others = group_sum(others);
+        const double total = exp(at_label) + others;
+        if (lane == 0) loss += log(total) - at_label;
+        double spread = 0.0;
+        for (int k = lane; k < classes; k += 32) {
+            const double logit = static_cast<double>(own[k]) + bias[k];
+            // 1 - p keeps its digits as a sum over the others.
+            const double slope = (k == label ? -others : exp(logit - top)) / total;
+            const double size = fabs(slope);  // p, or 1 - p
+            spread += size * (1.0 - size);
+            own[k] = static_cast<T>(slope);
+        }
+        curvature += spread * weight[i];
+    }
+    loss = block_sum(loss, slots[0]);
+    curvature = block_sum(curvature, slots[1]);
+    if (threadIdx.x == 0) {
+        partial[2 * blockIdx.x] = loss;
+        partial[2 * blockIdx.x + 1] = curvature;
+    }
+}
+
+template <class T>
+struct Slope {
+    const T* slopes;
+    int classes;
+    __device__ double operator()(std::int64_t i, int k) const { return slopes[i * classes + k]; }
+};
+
+// The products of a pass, (n, classes) = x w^T and gradient (classes, d) = cells^T x.
+void forward(const Call& call, const SoftmaxSamples& s, const double* weights, double* cells) {
+    const std::int64_t across = s.x.row_bytes / 8;
+    Blas(call).multiply(s.x.n, s.classes, s.x.d, {static_cast<const double*>(s.x.data), across},
+                        {weights, s.x.d, true}, 0.0, cells, s.classes);
+}
+
+void forward(const Call& call, const SoftmaxSamples& s, const double* weights, float* cells) {
+    const Buffer<float> narrow(call, s.classes * s.x.d);
+    convert(call, s.classes * s.x.d, weights, narrow.data());
+    if (narrow_suits(s.x, s.classes)) {
+        narrow_rows(call, s.x, narrow.data(), s.classes, cells);
+        return;
+    }
+    const std::int64_t across = s.x.row_bytes / 4;
+    Blas(call).multiply(s.x.n, s.classes, s.x.d, {static_cast<const float*>(s.x.data), across},
+                        {narrow.data(), s.x.d, true}, 0.0f, cells, s.classes, false);
+}
+
+void backward(const Call& call, const SoftmaxSamples& s, const double* cells, double* gradient) {
+    const std::int64_t across = s.x.row_bytes / 8;
+    Blas(call).multiply(s.classes, s.x.d, s.x.n, {cells, s.classes, true},
+                        {static_cast<const double*>(s.x.data), across}, 0.0, gradient, s.x.d);
+}
+
+void backward(const Call& call, const SoftmaxSamples& s, const float* cells, double* gradient) {
+    const Buffer<float> narrow(call, s.classes * s.x.d);
+    if (narrow_suits(s.x, s.classes)) {
+        narrow_columns(call, s.x, cells, s.classes, narrow.data());
+    } else {
+        const std::int64_t across = s.x.row_bytes / 4;
+        Blas(call).multiply(s.classes, s.x.d, s.x.n, {cells, s.classes, true},
+                            {static_cast<const float*>(s.x.data), across}, 0.0f, narrow.data(),
+                            s.x.d, false);
+    }
+    convert(call, s.classes * s.x.d, narrow.data(), gradient);
+}
+
+template <class T>
+void pass(const Call& call, const SoftmaxSamples& s, const double* weights, const double* bias,
+          double* gradient, double* sums) {
+    const Buffer<T> cells(call, s.x.n * s.classes);
+    forward(call, s, weights, cells.data());
+    const std::int64_t blocks = sum_blocks(call, s.x.n, kWarps);
+    const Buffer<double> partial(call, 2 * blocks);
+    slopes_kernel<T><<<grid(blocks), kThreads, 0, call.stream()>>>(
+        s.x.n, s.classes, s.labels, s.weight, bias, cells.data(), partial.data());
+    LEAD_FAST_LAUNCHED(slopes_kernel, call.stream());
+    fold(call, partial.data(), blocks, 2, false, sums);
+    sum_columns(call, s.x.n, s.classes, Slope<T>{cells.data(), s.classes}, false, sums + 2);
+    backward(call, s, cells.data(), gradient);
+}
+
+}  // namespace
+
+void softmax_pass(const Call& call, const SoftmaxSamples& samples, const double* weights,
+                  const double* bias, double* gradient, double* sums) {
+    const auto one = samples.x.dtype == DType::float64 ? pass<double> : pass<float>;
+    one(call, samples, weights, bias, gradient, sums);
+}
+
+}  // namespace cuda
+}  // namespace lead_fast
