@@ -1,6 +1,7 @@
 #include "bindings_metrics.h"
 
 #include "checks.h"
+#include "kmeans.h"
 #include "softmax.h"
 
 namespace lead_fast {
@@ -32,9 +33,70 @@ void softmax(const py::object& x, const py::object& labels, const py::object& we
     softmax_pass(call, s, w, b, out, of_all);
 }
 
+// Calls body(T{}) with the type of z, float32 or float64, dense (n, width).
+template <class Body>
+void with_samples(const FeatureMatrix& z, const char* op, Body body) {
+    const bool wide = z.dtype == DType::float64;
+    require(wide || z.dtype == DType::float32, op, "z must be float32 or float64");
+    require(z.n > 0 && z.d > 0, op, "z is empty");
+    require(z.n == 1 || z.row_bytes == z.d * static_cast<std::int64_t>(item_size(z.dtype)), op,
+            "z must be C-contiguous");
+    wide ? body(double{}) : body(float{});
+}
+
+template <class T>
+const char* name_of() {
+    return sizeof(T) == 8 ? "float64" : "float32";
+}
+
+// Does not wait for the stream.
+void first_centres(const py::object& z, const py::object& norms, std::int64_t first,
+                   const py::object& draws, const py::object& chosen, int device,
+                   std::uintptr_t stream) {
+    const char* op = "kmeans_first";
+    const FeatureMatrix m = features(z, op);
+    const std::int64_t count = memory_of(chosen).shape.at(0);
+    require(count > 0 && first >= 0 && first < m.n, op, "no such first sample");
+    auto* out = checked<std::int64_t>(chosen, "int64", {count}, op, "chosen");
+    const auto* d = checked<const double>(draws, "float64", {count - 1, kTrials}, op, "draws");
+    with_samples(m, op, [&](auto type) {
+        using T = decltype(type);
+        const auto* sizes = checked<const T>(norms, name_of<T>(), {m.n}, op, "norms");
+        py::gil_scoped_release release;
+        const Call call(device, stream);
+        kmeans_first(call, static_cast<const T*>(m.data), sizes, m.n, m.d, count, first, d, out);
+    });
+}
+
+Dense<double> rounds(const py::object& z, const py::object& centres, const py::object& labels,
+                     int device, std::uintptr_t stream) {
+    const char* op = "kmeans_rounds";
+    const FeatureMatrix m = features(z, op);
+    const Memory of_centres = memory_of(centres);
+    require(of_centres.shape.size() == 3 && of_centres.shape[0] > 1 && of_centres.shape[1] > 0, op,
+            "centres must have 3 dimensions, one more than rounds first");
+    const std::int64_t count = of_centres.shape[1];
+    const int times = static_cast<int>(of_centres.shape[0] - 1);
+    auto* y = checked<std::int64_t>(labels, "int64", {m.n}, op, "labels");
+    Dense<double> ends({times, 2});
+    double* to = ends.mutable_data();
+    with_samples(m, op, [&](auto type) {
+        using T = decltype(type);
+        auto* c = checked<T>(centres, name_of<T>(), {times + 1, count, m.d}, op, "centres");
+        py::gil_scoped_release release;
+        const Call call(device, stream);
+        kmeans_rounds(call, static_cast<const T*>(m.data), m.n, m.d, count, times, c, y, to);
+    });
+    return ends;
+}
+
 }  // namespace
 
-void bind_metrics(py::module_& m) { m.def("softmax_pass", &softmax); }
+void bind_metrics(py::module_& m) {
+    m.def("softmax_pass", &softmax);
+    m.def("kmeans_first", &first_centres);
+    m.def("kmeans_rounds", &rounds);
+}
 
 }  // namespace cuda
 }  // namespace lead_fast

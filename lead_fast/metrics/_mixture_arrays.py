@@ -11,6 +11,8 @@ import math
 import numpy as np
 
 from .._fused import fused
+from ..svm_arrays import native
+from . import _native
 from ._kmeans import MOST_ROUNDS, TOL
 from ._linalg import inverse_factors, namespace, to_numpy
 from ._mixture import DEPTH, MASS, iterate
@@ -187,30 +189,57 @@ def clusters(z, count, seed):
         Of the draws, which are made on the host: the same on every device but for rounding.
     """
     xp, n = namespace(z), len(z)
+    kernels = native.kernels(xp)
     z = z - z.mean(axis=0)
-    centres = _first_centres(z, count, np.random.default_rng(seed))
+    centres = z[_first_centres(kernels, z, count, np.random.default_rng(seed))]
     limit = TOL * float(z.var(axis=0).mean())
     # A column of ones: products with it count, and add what a centre has as its last coordinate.
     z = xp.concatenate([z, xp.ones((n, 1), z.dtype)], axis=1)
     centres = _with_norms(xp.concatenate([centres, xp.ones((count, 1), z.dtype)], axis=1))
-    labels, rounds, gap = xp.full(n, -1), 0, _formulas(xp).squared_gap
-    while rounds < MOST_ROUNDS:
-        tried, seen = [], []
-        for _ in range(min(_AHEAD, MOST_ROUNDS - rounds)):
-            before, labels = labels, _nearest(z, centres)
-            moved = _moved(z, labels, centres)
-            tried.append((centres, moved))
-            seen.append((before != labels).sum())
-            seen.append(gap(moved[:, :-1], centres[:, :-1]).sum())
-            centres = moved
-        rounds += len(tried)
-        ends = to_numpy(xp.stack(seen)).reshape(-1, 2).tolist()
-        for (unmoved, moved), (others, shift) in zip(tried, ends, strict=True):
+    labels, done = xp.full(n, -1, np.int64), 0
+    some = _rounds if kernels is None else functools.partial(_native.rounds, kernels)
+    while done < MOST_ROUNDS:
+        ahead = min(_AHEAD, MOST_ROUNDS - done)
+        tried, labels, ends = some(z, centres, labels, ahead)
+        done += ahead
+        for place, (others, shift) in enumerate(ends.tolist()):
             if others == 0:  # and centres have moved by rounding only
-                return _nearest(z, unmoved)
+                return _nearest(z, tried[place])
             if shift <= limit:
-                return _nearest(z, moved)
+                return _nearest(z, tried[place + 1])
+        centres = tried[-1]
     return _nearest(z, centres)
+
+
+def _rounds(z, centres, labels, count):
+    """Some rounds of Lloyd's algorithm.
+
+    Parameters
+    ----------
+    z : array (N, C + 1)
+        The last column is 1.
+    centres : array (M, C + 1)
+        See :func:`_with_norms`.
+    labels : array (N,) int64
+        Nearest centres of the round before, or -1.
+    count : int
+        How many rounds.
+
+    Returns
+    -------
+    tried : sequence of count + 1 centres
+    labels : array (N,) int64
+        Of the last round.
+    ends : ndarray (count, 2)
+        Labels that have changed in each round, and the sum of the centres' squared movements.
+    """
+    xp, gap, tried, seen = namespace(z), _formulas(namespace(z)).squared_gap, [centres], []
+    for _ in range(count):
+        before, labels = labels, _nearest(z, tried[-1])
+        tried.append(_moved(z, labels, tried[-1]))
+        seen.append((before != labels).sum())
+        seen.append(gap(tried[-1][:, :-1], tried[-2][:, :-1]).sum())
+    return tried, labels, to_numpy(xp.stack(seen)).reshape(count, 2)
 
 
 def _nearest(z, centres):
@@ -234,20 +263,22 @@ def _with_norms(centres):
     return centres
 
 
-def _first_centres(z, count, generator):
-    """Samples drawn in proportion to their squared distance, the best of some for each (M, C).
+def _first_centres(kernels, z, count, generator):
+    """Samples (M,) drawn in proportion to their squared distance, the best of some for each.
 
     Nothing is asked of the device between the draws.
     """
     xp, n, formulas = namespace(z), len(z), _formulas(namespace(z))
     norms = _squared_lengths(z)
     first = int(generator.integers(n))
+    draws = xp.asarray(generator.random((count - 1, _TRIALS)))
+    if kernels is not None:
+        return _native.first_centres(kernels, z, norms, count, first, draws)
     chosen = xp.empty(count, np.int64)
     chosen[0] = first
     nearest = xp.full(n, np.inf, z.dtype)
     nearest = formulas.no_farther(z @ z[first], norms[first : first + 1], norms, nearest)
     nearest = nearest.astype(np.float64)
-    draws = xp.asarray(generator.random((count - 1, _TRIALS)))
     for k in range(1, count):
         sums = xp.cumsum(nearest)
         # Below N: no draw is above the last sum.
@@ -256,4 +287,4 @@ def _first_centres(z, count, generator):
         best = trials.sum(axis=1).argmin()
         chosen[k] = rows[best]
         nearest = trials[best]
-    return z[chosen]
+    return chosen

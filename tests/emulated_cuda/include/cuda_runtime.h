@@ -36,6 +36,7 @@
     ::emulated::shuffle(mask, value, ::emulated::lane() ^ (other), EMULATED_HERE)
 #define __any_sync(mask, vote) (::emulated::ballot(mask, vote, EMULATED_HERE) != 0)
 #define __ballot_sync(mask, vote) ::emulated::ballot(mask, vote, EMULATED_HERE)
+#define __ffs(bits) __builtin_ffs(bits)
 
 namespace emulated {
 
