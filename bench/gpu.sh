@@ -114,6 +114,6 @@ for name in "${jobs[@]}"; do
   fi
 done
 LEAD_FAST_BENCH_LINES=$lines step bench 280 "$python" -m pytest -q bench -m gpu --benchmark-json="$out/gpu.json"
-step profile 60 "$python" bench/gpu_profile.py
+step profile 60 "$python" bench/gpu_profile.py ww ovr cs nleep pactran
 table
 exit "$failed"

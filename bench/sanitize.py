@@ -12,6 +12,7 @@ import numpy as np
 import lead_fast as lf
 from lead_fast import backend, device
 from lead_fast.eigh import _spectrum_on
+from lead_fast.metrics import _mixture_arrays, _native
 from lead_fast.ntk import kernels_and_rates
 from lead_fast.svm_arrays import native
 from lead_fast.svm_arrays.rows import Rows
@@ -82,6 +83,7 @@ def main(few):
             exact = lf.evolve(initial, labels, rates)
             np.testing.assert_allclose(get(lf.evolve(given, labels, rates)), exact, atol=1e-12)
     svm_kernels(rng, put, get)
+    metric_kernels(rng, put, get)
     print("every kernel: results agree with the CPU")
 
 
@@ -165,6 +167,50 @@ def svm_kernels(rng, put, get):
             steps.move(moved_v, moved_f, t, p, fp)
             np.testing.assert_allclose(get(moved_v), v + t.T * get(p), atol=1e-6)
             np.testing.assert_allclose(get(moved_f), f + t * get(fp), atol=1e-4)
+
+
+def metric_kernels(rng, put, get):
+    """The kernels of pactran and nleep, likewise."""
+    try:
+        import cupy
+    except ImportError:
+        return
+    kernels = native.kernels(cupy)
+    for n, d, k in ((1, 1, 2), (97, 33, 3), (130, 256, 10), (41, 260, 33), (75, 5, 301)):
+        for dtype in (np.float32, np.float64):
+            x = rng.normal(size=(n, d)).astype(dtype)
+            codes, weights, bias = (
+                rng.integers(0, k, n),
+                rng.normal(size=(k, d)),
+                rng.normal(size=k),
+            )
+            given = x, codes, 1.0 + (x.astype(np.float64) ** 2).sum(axis=1), weights, bias
+            found = [get(a) for a in _native.softmax_pass(kernels, *map(put, given))]
+            loss, gradient, of_bias, curvature = backend.cpu().softmax_pass(
+                x, x.dtype.name, codes.astype(np.int32), np.zeros(d), np.ones(d), weights, bias,
+                True, True, 1,
+            )  # fmt: skip
+            np.testing.assert_allclose(found[0], [loss, curvature], rtol=1e-4)
+            np.testing.assert_allclose(found[1], gradient, atol=1e-4 * n)
+            np.testing.assert_allclose(found[2], of_bias, atol=1e-4 * n)
+    for n, c, count in ((1, 1, 1), (40, 7, 5), (300, 33, 33), (1500, 4, 70)):
+        z = rng.normal(size=(n, c))
+        z -= z.mean(axis=0)
+        z = np.c_[z, np.ones(n)]
+        for dtype in (np.float64, np.float32):
+            some = np.ascontiguousarray(z[:, :-1].astype(dtype))
+            draws = np.random.default_rng(1)
+            chosen = get(_mixture_arrays._first_centres(kernels, put(some), count, draws))
+            assert chosen.min() >= 0 and chosen.max() < n
+            centres = _mixture_arrays._with_norms(z[chosen])
+            start = np.full(n, -1)
+            tried, labels, ends = _mixture_arrays._rounds(z, centres, start, 3)
+            found = _native.rounds(kernels, *map(put, (z, centres, start)), 3)
+            np.testing.assert_allclose(get(found[0]), tried, rtol=1e-9, atol=1e-9)
+            np.testing.assert_array_equal(get(found[1]), labels)
+            np.testing.assert_allclose(found[2], ends, rtol=1e-9, atol=1e-9)
+            narrow = z.astype(dtype), centres.astype(dtype), start
+            assert np.isfinite(_native.rounds(kernels, *map(put, narrow), 3)[2]).all()
 
 
 if __name__ == "__main__":

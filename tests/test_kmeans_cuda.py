@@ -29,8 +29,8 @@ def drawn(kernels, z, count, seed=0):
     return _mixture_arrays._first_centres(kernels, given, count, np.random.default_rng(seed)).get()
 
 
-# Chunks of more than 128 samples.
-@pytest.mark.parametrize(("n", "c", "count"), [*SIZES, (140_000, 2, 3)])
+# The last has chunks of more samples than a block has threads.
+@pytest.mark.parametrize(("n", "c", "count"), [*SIZES, (270_001, 1, 3)])
 def test_first_centres(kernels, rng, n, c, count):
     z = blobs(rng, n, c, count)
     for seed in range(3 if n < 1000 else 1):
@@ -101,13 +101,29 @@ def test_a_centre_without_samples_stays(kernels):
     assert np.array_equal(ends, [[3, 0], [0, 0]])
 
 
-def test_the_first_of_equal_centres(kernels):
-    z = np.ones((70, 2))
+@pytest.mark.parametrize("place", [0, 1, 5, 31])
+def test_the_first_of_equal_centres(kernels, rng, place):
+    """Whichever lanes have them: 1 and 32, say."""
     put = kernels.xp.asarray
-    for count in (2, 40, 75):
-        centres = np.tile([1.0, -0.5], (count, 1))
-        _, labels, _ = _native.rounds(kernels, put(z), put(centres), put(np.full(70, -1)), 1)
-        assert (labels.get() == 0).all()
+    z = np.c_[np.round(rng.standard_normal((70, 2))), np.ones(70)]
+    for count in (place + 1, place + 2, 75):
+        centres = np.full((count, 2), 9.0)
+        centres[place::7] = [0.0, 1.0]  # all the same, and nearer than the others
+        centres = _mixture_arrays._with_norms(np.c_[centres, np.ones(count)])
+        start = np.full(70, -1)
+        tried, labels, ends = _mixture_arrays._rounds(z, centres, start, 2)
+        moved, found, seen = _native.rounds(kernels, put(z), put(centres), put(start), 2)
+        assert np.array_equal(found.get(), labels) and labels[0] == place
+        np.testing.assert_allclose(moved.get(), tried, rtol=1e-12, atol=1e-12)
+        np.testing.assert_allclose(seen, ends, rtol=1e-12)
+
+
+def test_duplicates_far_from_zero(kernels, rng):
+    """The distance of a sample from one like it may round below 0, and is none of a draw's."""
+    z = np.repeat(rng.standard_normal((40, 30)), 5, axis=0)
+    z = ((z - z.mean(axis=0)) * 100).astype(np.float32)
+    for seed in range(5):
+        assert len(set(drawn(kernels, z, 40, seed) // 5)) == 40
 
 
 @pytest.mark.parametrize("ahead", [1, 4])

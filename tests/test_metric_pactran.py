@@ -80,6 +80,22 @@ def test_pass(n, d, k, exact, dtype, rng):
     assert abs(curvature - expected[3]) <= limit * d**0.5
 
 
+def test_slopes_of_samples_that_are_sure_keep_their_digits(rng):
+    x, weights = rng.standard_normal((40, 6)), 15.0 * rng.standard_normal((4, 6))
+    logits = x @ weights.T
+    first, second = np.sort(logits, axis=1)[:, -1:-3:-1].T
+    x, logits = (part[first - second > 38] for part in (x, logits))
+    labels = logits.argmax(axis=1).astype(np.int32)
+    assert len(x) > 5
+    _, _, of_bias, _ = backend.cpu().softmax_pass(
+        x, "float64", labels, np.zeros(6), np.ones(6), weights, np.zeros(4), True, True, 1
+    )
+    p = softmax(logits, axis=1)
+    p[np.arange(len(x)), labels] = 0.0
+    p[np.arange(len(x)), labels] = -p.sum(axis=1)
+    np.testing.assert_allclose(of_bias, p.sum(axis=0), rtol=1e-9)
+
+
 def test_threads_give_the_same_bits():
     labels = class_labels([200, 150, 3])
     x = relu_features(labels, 20)

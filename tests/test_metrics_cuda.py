@@ -123,6 +123,27 @@ def test_reference_on_the_gpu_or_not(rng):
                 agree(lf.score(here, labels, name, reference=given), expected, 1e-3)
 
 
+def test_references_of_any_layout(rng):
+    x, labels, _ = problem("ped", 8, [40, 31, 60])
+    wide = np.round(4 * rng.standard_normal((50, 17)) + 2 * np.arange(17)).astype(np.float32)
+    there = put("cupy", wide)
+    for given, host in (
+        (there[:, ::2], wide[:, ::2][:, :8]), (there[:, 7::-1], wide[:, 7::-1]),
+        (there[::-1, 3:], wide[::-1, 3:]), (put("cupy", wide.T.copy()).T, wide),
+        (put("cupy", wide.astype(np.int64)), wide),
+    ):  # fmt: skip
+        expected = lf.score(x, labels, "ped", reference=np.ascontiguousarray(host[:, :8]))
+        agree(lf.score(put("cupy", x), labels, "ped", reference=given[:, :8]), expected, 1e-4)
+
+
+def test_squares_that_overflow(rng):
+    x = rng.standard_normal((64, 4))
+    x[:, 2] = np.tile([2.0**600, -(2.0**600)], 32)
+    for name in ("hscore", "knn", "logme"):
+        with pytest.raises(InputError, match="overflow"):
+            lf.score(put("cupy", x), np.arange(64) % 2, name, dtype="float64")
+
+
 def test_sources_on_the_gpu(rng):
     x, labels, _ = problem("leep", 33, [400, 310, 97])
     source = rng.random((len(x), 12))

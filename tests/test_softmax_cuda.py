@@ -10,7 +10,15 @@ from lead_fast.svm_arrays import native
 pytestmark = pytest.mark.gpu
 
 # The second has kernels of its own for the products with up to 16 classes.
-SIZES = [(1, 1, 2), (97, 33, 3), (130, 256, 10), (300, 19, 32), (41, 260, 33), (75, 5, 301)]
+SIZES = [
+    (1, 1, 2),
+    (97, 33, 3),
+    (130, 256, 10),
+    (300, 19, 32),
+    (41, 260, 33),
+    (75, 5, 301),
+    (20_000, 2, 3),
+]  # the last goes more than once over any GPU
 LIMIT = {"float32": 1e-6, "float64": 1e-13}
 
 
@@ -62,9 +70,25 @@ def test_far_from_the_other_classes(kernels, rng):
     np.testing.assert_allclose(totals, [loss, curvature], rtol=1e-9)
     np.testing.assert_allclose(gradient, exact, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(of_bias, exact_of_bias, rtol=1e-9, atol=1e-12)
-    codes[:] = (x @ weights.T + bias).argmax(axis=1)
-    totals, *_ = on_the_gpu(kernels, x, codes, weights, bias)
-    assert 0 < totals[0] < 1e-3
+
+
+def test_slopes_of_samples_that_are_sure_keep_their_digits(kernels, rng):
+    n, d, k = 50, 6, 4
+    x, codes, weights, bias = problem(rng, n, d, k, "float64", far=15.0)
+    logits = x @ weights.T + bias
+    first, second = np.sort(logits, axis=1)[:, -1:-3:-1].T
+    sure = (first - second > 30) & (first - second < 100)
+    x, codes = x[sure], logits[sure].argmax(axis=1)
+    assert len(x) > 5
+    found = on_the_gpu(kernels, x, codes, weights, bias)
+    loss, *exact, curvature = backend.cpu().softmax_pass(
+        x, "float64", codes.astype(np.int32), np.zeros(d), np.ones(d), weights, bias, True, True, 1
+    )
+    assert 0 < abs(exact[1]).max() < 1e-10
+    # The processor's loss has the logarithm of 1 + others, in which they are rounding.
+    np.testing.assert_allclose(found[0], [loss, curvature], rtol=1e-9, atol=1e-14)
+    for one, other in zip(found[1:], exact, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
 def test_numbers_that_are_none_are_seen(kernels, rng):

@@ -22,11 +22,12 @@ template <class T>
 double residual(T* s, int classes, std::int32_t label, double* p, double* spread) {
     const double top = static_cast<double>(*std::max_element(s, s + classes));
     const double own = static_cast<double>(s[label]) - top;
-    double total = 0.0;
+    double others = 0.0;
     for (int k = 0; k < classes; ++k) {
         p[k] = std::exp(static_cast<double>(s[k]) - top);
-        total += p[k];
+        if (k != label) others += p[k];
     }
+    const double total = p[label] + others;
     double square = 0.0;
     for (int k = 0; k < classes; ++k) {
         const double probability = p[k] / total;
@@ -34,7 +35,7 @@ double residual(T* s, int classes, std::int32_t label, double* p, double* spread
         s[k] = static_cast<T>(probability);
     }
     // 1 - p keeps its digits as a sum over the others.
-    s[label] = static_cast<T>(-(total - p[label]) / total);
+    s[label] = static_cast<T>(-others / total);
     *spread = square;
     return std::log(total) - own;
 }

@@ -39,7 +39,7 @@ void with_samples(const FeatureMatrix& z, const char* op, Body body) {
     const bool wide = z.dtype == DType::float64;
     require(wide || z.dtype == DType::float32, op, "z must be float32 or float64");
     require(z.n > 0 && z.d > 0, op, "z is empty");
-    require(z.n == 1 || z.row_bytes == z.d * static_cast<std::int64_t>(item_size(z.dtype)), op,
+    require(z.row_bytes == z.d * static_cast<std::int64_t>(item_size(z.dtype)), op,
             "z must be C-contiguous");
     wide ? body(double{}) : body(float{});
 }

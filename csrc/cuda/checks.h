@@ -62,7 +62,7 @@ T* checked(const py::object& object, const char* dtype, std::initializer_list<st
     require(m.dtype == dtype, operation, std::string(name) + " must be " + dtype);
     require(m.shape == std::vector<std::int64_t>(shape), operation,
             std::string(name) + " has another shape than expected");
-    if (shape.size() == 2 && m.shape[0] > 1) {
+    if (shape.size() == 2 && m.shape[0] > 0) {
         require(m.row_bytes == m.shape[1] * static_cast<std::int64_t>(sizeof(T)), operation,
                 std::string(name) + " must be C-contiguous");
     }

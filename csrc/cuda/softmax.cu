@@ -1,6 +1,6 @@
 // One pass of softmax regression: logits, what they say of loss, slopes and curvature, and the
-// gradient. A dozen launches without a look from the host, where array operations take three times
-// as many; formulas as in lead_fast/metrics/_softmax_pass.py.
+// gradient. Up to nine launches without a look from the host, where array operations take four
+// times as many; formulas as in lead_fast/metrics/_softmax_pass.py.
 
 #include <cmath>
 

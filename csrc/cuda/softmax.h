@@ -17,9 +17,9 @@ struct SoftmaxSamples {
 };
 
 // For logits x weights^T + bias, weights (classes, d), bias (classes), p their softmax, all on the
-// device: gradient (classes, d) = (p - onehot)^T x in the arithmetic of x; sums (2 + classes) the
-// loss, -log p[label] over the samples, the curvature, weight * sum_k p_k (1 - p_k), and p - onehot
-// of each class.
+// device: gradient (classes, d) = (p - onehot)^T x in the arithmetic of x; sums (2 + classes) over
+// the samples of the loss, -log p[label], of the curvature, weight * sum_k p_k (1 - p_k), and for
+// each class of p - onehot, rounded to the type of x.
 void softmax_pass(const Call& call, const SoftmaxSamples& samples, const double* weights,
                   const double* bias, double* gradient, double* sums);
 

@@ -90,7 +90,8 @@ __global__ void moments_kernel(const void* x, std::int64_t row_bytes, std::int64
     }
     const double count = static_cast<double>(last - first);
     partial[(2 * blockIdx.y) * d + j] = shift + sum / count;
-    partial[(2 * blockIdx.y + 1) * d + j] = fmax(0.0, squares - sum * (sum / count));
+    const double rest = squares - sum * (sum / count);
+    partial[(2 * blockIdx.y + 1) * d + j] = rest < 0.0 ? 0.0 : rest;  // NaN stays, as of overflow
 }
 
 // Puts the chunks together (Chan, Golub and LeVeque 1979). Thread j.

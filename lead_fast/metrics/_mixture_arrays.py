@@ -17,7 +17,7 @@ from ._kmeans import MOST_ROUNDS, TOL
 from ._linalg import inverse_factors, namespace, to_numpy
 from ._mixture import DEPTH, MASS, iterate
 
-_TRIALS = 8  # candidates for each first centre
+_TRIALS = 8  # candidates for each first centre; kTrials in csrc/cuda/kmeans.h
 _AHEAD = 4  # rounds between two looks at whether one of them was the last
 _PART = 64  # coordinates of a distance that rule a component out
 _GATHERED = 1 << 16  # pairs of a sample and a component at a time
@@ -190,7 +190,7 @@ def clusters(z, count, seed):
     """
     xp, n = namespace(z), len(z)
     kernels = native.kernels(xp)
-    z = z - z.mean(axis=0)
+    z = xp.ascontiguousarray(z - z.mean(axis=0))
     centres = z[_first_centres(kernels, z, count, np.random.default_rng(seed))]
     limit = TOL * float(z.var(axis=0).mean())
     # A column of ones: products with it count, and add what a centre has as its last coordinate.

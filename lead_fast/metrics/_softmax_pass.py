@@ -62,7 +62,7 @@ class Pass:
         if features is None:
             features = shared.x - shared.mean.astype(shared.dtype)
         self.features = features
-        self.weight = 1.0 + _squared_lengths(features)
+        self.weight = 1.0 + _exact_squared_lengths(features)
         self.kernels = native.kernels(shared.xp)
 
     def __call__(self, weights, bias):
@@ -109,7 +109,7 @@ class Pass:
         return xp.stack([loss, curvature]), gradient, slope.sum(axis=0)
 
 
-def _squared_lengths(features, rows=8192):
+def _exact_squared_lengths(features, rows=8192):
     """Of each row (N,), float64; by so many rows, as one is copied in that type."""
     xp = namespace(features)
     return xp.concatenate(
