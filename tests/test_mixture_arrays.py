@@ -151,11 +151,12 @@ def test_directions_from_inner_products(xp, rng):
         assert np.abs(to_numpy(step).ravel() - expected).max() <= 1e-9 * np.abs(expected).max()
         assert promise == pytest.approx(-(slope @ expected), rel=1e-8)
         if turn % 2:  # looked at and not taken
-            history.look(theta - step, -1.0 * step)
+            history.look(theta, theta - step)
         change = 0.3 * step
-        theta = theta + change
-        _, seen = history.look(theta, change)
+        there = theta + change
+        _, seen = history.look(theta, there)
         history.move(seen)
+        theta = there
         after = to_numpy(problem(theta)[1]).ravel()
         pairs.append((to_numpy(change).ravel(), after - slope))
         slope = after

@@ -1,24 +1,10 @@
 // Checks that every binding makes: a condition, and an array's dtype, contiguity and shape.
 #pragma once
 
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
-
-#include <stdexcept>
-#include <string>
-
+#include "../require.h"
 #include "../types.h"
 
 namespace lead_fast {
-
-namespace py = pybind11;
-using Array = py::array;
-template <class T>
-using Dense = py::array_t<T, py::array::c_style>;
-
-inline void require(bool condition, const char* operation, const std::string& what) {
-    if (!condition) throw std::invalid_argument(std::string(operation) + ": " + what);
-}
 
 inline std::string shape_text(const Array& a) {
     std::string text = "(";

@@ -4,26 +4,15 @@
 // lead_fast/device.py makes; nothing here keeps it alive beyond the call.
 #pragma once
 
-#include <pybind11/numpy.h>
-#include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
-#include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "../require.h"
 #include "../types.h"
 
 namespace lead_fast {
-
-namespace py = pybind11;
-using Array = py::array;
-template <class T>
-using Dense = py::array_t<T, py::array::c_style>;
-
-inline void require(bool condition, const char* operation, const std::string& what) {
-    if (!condition) throw std::invalid_argument(std::string(operation) + ": " + what);
-}
 
 // What Python says of an array on a device.
 struct Memory {
