@@ -82,17 +82,18 @@ def main(few):
                 np.testing.assert_allclose(found, exact, rtol=1e-6)
             exact = lf.evolve(initial, labels, rates)
             np.testing.assert_allclose(get(lf.evolve(given, labels, rates)), exact, atol=1e-12)
-    svm_kernels(rng, put, get)
-    metric_kernels(rng, put, get)
+    try:
+        import cupy
+    except ImportError:  # which holds the arrays of the others
+        pass
+    else:
+        svm_kernels(cupy, rng, put, get)
+        metric_kernels(native.kernels(cupy), rng, put, get)
     print("every kernel: results agree with the CPU")
 
 
-def svm_kernels(rng, put, get):
-    """The kernels of the SVM, each alone, as far as CuPy is there to hold their arrays."""
-    try:
-        import cupy
-    except ImportError:
-        return
+def svm_kernels(cupy, rng, put, get):
+    """The kernels of the SVM, each alone."""
     kernels = native.kernels(cupy)
     for n, d, k in ((1, 256, 2), (97, 260, 9), (70, 1100, 4), (300, 2052, 16), (40, 8192, 12)):
         x = rng.normal(size=(n, d)).astype(np.float32)
@@ -169,21 +170,13 @@ def svm_kernels(rng, put, get):
             np.testing.assert_allclose(get(moved_f), f + t * get(fp), atol=1e-4)
 
 
-def metric_kernels(rng, put, get):
+def metric_kernels(kernels, rng, put, get):
     """The kernels of pactran and nleep, likewise."""
-    try:
-        import cupy
-    except ImportError:
-        return
-    kernels = native.kernels(cupy)
     for n, d, k in ((1, 1, 2), (97, 33, 3), (130, 256, 10), (41, 260, 33), (75, 5, 301)):
         for dtype in (np.float32, np.float64):
             x = rng.normal(size=(n, d)).astype(dtype)
-            codes, weights, bias = (
-                rng.integers(0, k, n),
-                rng.normal(size=(k, d)),
-                rng.normal(size=k),
-            )
+            codes = rng.integers(0, k, n)
+            weights, bias = rng.normal(size=(k, d)), rng.normal(size=k)
             given = x, codes, 1.0 + (x.astype(np.float64) ** 2).sum(axis=1), weights, bias
             found = [get(a) for a in _native.softmax_pass(kernels, *map(put, given))]
             loss, gradient, of_bias, curvature = backend.cpu().softmax_pass(

@@ -74,10 +74,8 @@ __host__ __device__ constexpr Layout layout_of(int n, int threads) {
 // |a - a^T|, the sum of 0 * a. All threads get the flags and the largest element.
 __device__ int judge(BlockTeam& team, double largest, double difference, double zero, double* slots,
                      double* largest_of_all) {
-    for (int step = 16; step > 0; step /= 2) {
-        largest = fmax(largest, __shfl_xor_sync(kAllLanes, largest, step));
-        difference = fmax(difference, __shfl_xor_sync(kAllLanes, difference, step));
-    }
+    largest = warp_max(largest);
+    difference = warp_max(difference);
     zero = team.sum(zero);  // NaN if any element is infinite or NaN, which fmax would hide
     __syncthreads();        // slots are free again
     if (team.rank % 32 == 0) {

@@ -16,18 +16,6 @@ constexpr int kWarps = kThreads / 32;
 constexpr std::int64_t kMostChunks = 1024;  // of the samples, with a partial sum each
 static_assert(kWarps == kTrials, "a warp draws one candidate");
 
-// c (m, n) = a b^T, or a^T b if `turned`, all row-major and dense with inner size k.
-void multiply(const Blas& blas, std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
-              const float* b, bool turned, float* c) {
-    blas.multiply(m, n, k, {a, turned ? m : k, turned}, {b, turned ? n : k, !turned}, 0.0f, c, n,
-                  false);
-}
-
-void multiply(const Blas& blas, std::int64_t m, std::int64_t n, std::int64_t k, const double* a,
-              const double* b, bool turned, double* c) {
-    blas.multiply(m, n, k, {a, turned ? m : k, turned}, {b, turned ? n : k, !turned}, 0.0, c, n);
-}
-
 // Candidates for a centre: their rows, squared lengths and products with all samples (n, kTrials).
 template <class T>
 struct Candidates {
@@ -37,24 +25,19 @@ struct Candidates {
 };
 
 // Samples and what is known of their distances. `nearest` (n) is the squared distance from the
-// nearest centre but for the last one chosen, candidate `best` of those before.
+// nearest centre but for the last one chosen.
 template <class T>
 struct Distances {
     std::int64_t n, c, chunk;
     const T* z;
     const T* norms;
     double* nearest;
-    const int* best;
 
     // From candidate t, or from a centre that is nearer.
     __device__ double within(double known, std::int64_t i, const Candidates<T>& of, int t) const {
         const double product = static_cast<double>(of.products[i * kTrials + t]);
         const double squared = static_cast<double>(norms[i]) + of.norms[t] - 2.0 * product;
         return fmin(fmax(squared, 0.0), known);
-    }
-
-    __device__ double now(std::int64_t i, const Candidates<T>& before) const {
-        return within(nearest[i], i, before, *best);
     }
 };
 
@@ -126,19 +109,19 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
-// Brings `nearest` up to date with the candidate that was kept (before; none in the first step),
-// and adds up what it would be with each of the next ones, partial (chunks, kTrials). Block: a
-// chunk.
+// Brings `nearest` up to date with candidate `best` of those before, which is null in the first
+// step, and adds up what it would be with each of the next ones, partial (chunks, kTrials). Block:
+// a chunk.
 template <class T>
 __global__ void __launch_bounds__(kThreads)
-    trial_kernel(Distances<T> d, bool started, Candidates<T> before, Candidates<T> next,
-                 double* __restrict__ partial) {
+    trial_kernel(Distances<T> d, const int* __restrict__ best, Candidates<T> before,
+                 Candidates<T> next, double* __restrict__ partial) {
     __shared__ double slots[kTrials][kWarps];
     const std::int64_t start = blockIdx.x * d.chunk;
     const std::int64_t end = d.n - start < d.chunk ? d.n : start + d.chunk;
     double sums[kTrials] = {};
     for (std::int64_t i = start + threadIdx.x; i < end; i += kThreads) {
-        const double known = started ? d.now(i, before) : INFINITY;
+        const double known = best == nullptr ? INFINITY : d.within(d.nearest[i], i, before, *best);
         d.nearest[i] = known;
 #pragma unroll
         for (int t = 0; t < kTrials; ++t) sums[t] += d.within(known, i, next, t);
@@ -228,7 +211,7 @@ void kmeans_first(const Call& call, const T* z, const T* norms, std::int64_t n, 
     const Buffer<T> products(call, 2 * n * kTrials), drawn(call, kTrials * c);
     const Buffer<int> best(call, 1);
     const Blas blas(call);
-    const Distances<T> distances{n, c, chunk, z, norms, nearest.data(), best.data()};
+    const Distances<T> distances{n, c, chunk, z, norms, nearest.data()};
     const auto candidates = [&](std::int64_t step) {
         const std::int64_t half = step % 2;
         return Candidates<T>{rows.data() + half * kTrials, sizes.data() + half * kTrials,
@@ -243,9 +226,10 @@ void kmeans_first(const Call& call, const T* z, const T* norms, std::int64_t n, 
             chosen + std::max<std::int64_t>(step - 1, 0));
         LEAD_FAST_LAUNCHED(draw_kernel, call.stream());
         if (step == count) break;
-        multiply(blas, n, kTrials, c, z, drawn.data(), false, next.products);
-        trial_kernel<T><<<grid(chunks), kThreads, 0, call.stream()>>>(distances, step > 0, before,
-                                                                      next, partial.data());
+        blas.multiply(n, kTrials, c, FactorOf<T>{z, c}, FactorOf<T>{drawn.data(), c, true}, T(0),
+                      next.products, kTrials);
+        trial_kernel<T><<<grid(chunks), kThreads, 0, call.stream()>>>(
+            distances, step > 0 ? best.data() : nullptr, before, next, partial.data());
         LEAD_FAST_LAUNCHED(trial_kernel, call.stream());
     }
 }
@@ -259,11 +243,13 @@ void kmeans_rounds(const Call& call, const T* z, std::int64_t n, std::int64_t wi
     const Blas blas(call);
     for (int r = 0; r < rounds; ++r) {
         const T* const from = centres + r * cells;
-        multiply(blas, n, count, width, z, from, false, products.data());
+        blas.multiply(n, count, width, FactorOf<T>{z, width}, FactorOf<T>{from, width, true}, T(0),
+                      products.data(), count);
         assign_kernel<T><<<grid(blocks), kThreads, 0, call.stream()>>>(
             n, static_cast<int>(count), products.data(), labels, changed.data());
         LEAD_FAST_LAUNCHED(assign_kernel, call.stream());
-        multiply(blas, count, width, n, products.data(), z, true, sums.data());
+        blas.multiply(count, width, n, FactorOf<T>{products.data(), count, true},
+                      FactorOf<T>{z, width}, T(0), sums.data(), width);
         centre_kernel<T><<<grid(count), kThreads, 0, call.stream()>>>(
             width, sums.data(), from, centres + (r + 1) * cells, moved.data());
         LEAD_FAST_LAUNCHED(centre_kernel, call.stream());

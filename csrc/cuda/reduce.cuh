@@ -15,6 +15,12 @@ __device__ __forceinline__ T group_sum(T x, int width = 32) {
     return x;
 }
 
+// The largest over a warp, in all lanes; numbers that are none are passed over.
+__device__ __forceinline__ double warp_max(double x) {
+    for (int step = 16; step > 0; step /= 2) x = fmax(x, __shfl_xor_sync(kAllLanes, x, step));
+    return x;
+}
+
 // The sum over a block of whole warps, in thread 0. `slots` [warps] shared; may be used again after
 // the next __syncthreads().
 template <class T>

@@ -110,7 +110,7 @@ class Blas {
     // c (m, n) = a (m, k) b (k, n) + beta c; all row-major float32 with float32 sums, or with
     // products in TF32 if allowed.
     void multiply(std::int64_t m, std::int64_t n, std::int64_t k, const Factor& a, const Factor& b,
-                  float beta, float* c, std::int64_t across_c, bool allow_tf32) const;
+                  float beta, float* c, std::int64_t across_c, bool allow_tf32 = false) const;
     // The same in float64.
     void multiply(std::int64_t m, std::int64_t n, std::int64_t k, const FactorOf<double>& a,
                   const FactorOf<double>& b, double beta, double* c, std::int64_t across_c) const;

@@ -69,6 +69,14 @@ __global__ void __launch_bounds__(kSumThreads)
     }
 }
 
+// The cells of a matrix (n, classes), `stride` numbers from row to row.
+template <class T>
+struct Number {
+    const T* g;
+    std::int64_t stride;
+    __device__ double operator()(std::int64_t i, int k) const { return g[i * stride + k]; }
+};
+
 // sums (classes) of cell(i, k) over n samples.
 template <class Cell>
 void sum_columns(const Call& call, std::int64_t n, int classes, const Cell& cell, bool add,

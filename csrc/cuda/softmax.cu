@@ -6,7 +6,7 @@
 
 #include "sample_sums.cuh"
 #include "softmax.h"
-#include "svm_narrow.h"
+#include "svm_products.h"
 
 namespace lead_fast {
 namespace cuda {
@@ -30,11 +30,6 @@ void convert(const Call& call, std::int64_t cells, const From* from, To* to) {
     LEAD_FAST_LAUNCHED(convert_kernel, call.stream());
 }
 
-__device__ __forceinline__ double largest(double x) {
-    for (int step = 16; step > 0; step /= 2) x = fmax(x, __shfl_xor_sync(kAllLanes, x, step));
-    return x;
-}
-
 // Logits without bias (n, classes) become slopes p - onehot; partial (blocks, 2) the block's loss
 // and curvature. A warp takes a sample at a time, a lane every 32nd class.
 template <class T>
@@ -55,7 +50,7 @@ __global__ void __launch_bounds__(kThreads)
             top = fmax(top, logit);
             if (k == label) at_label = logit;  // of one lane
         }
-        top = largest(top);
+        top = warp_max(top);
         at_label = group_sum(at_label) - top;
         double others = 0.0;
         for (int k = lane; k < classes; k += 32) {
@@ -84,72 +79,49 @@ __global__ void __launch_bounds__(kThreads)
     }
 }
 
+// What the logits without bias say, which become slopes: sums (2 + classes).
 template <class T>
-struct Slope {
-    const T* slopes;
-    int classes;
-    __device__ double operator()(std::int64_t i, int k) const { return slopes[i * classes + k]; }
-};
-
-// The products of a pass, (n, classes) = x w^T and gradient (classes, d) = cells^T x.
-void forward(const Call& call, const SoftmaxSamples& s, const double* weights, double* cells) {
-    const std::int64_t across = s.x.row_bytes / 8;
-    Blas(call).multiply(s.x.n, s.classes, s.x.d, {static_cast<const double*>(s.x.data), across},
-                        {weights, s.x.d, true}, 0.0, cells, s.classes);
-}
-
-void forward(const Call& call, const SoftmaxSamples& s, const double* weights, float* cells) {
-    const Buffer<float> narrow(call, s.classes * s.x.d);
-    convert(call, s.classes * s.x.d, weights, narrow.data());
-    if (narrow_suits(s.x, s.classes)) {
-        narrow_rows(call, s.x, narrow.data(), s.classes, cells);
-        return;
-    }
-    const std::int64_t across = s.x.row_bytes / 4;
-    Blas(call).multiply(s.x.n, s.classes, s.x.d, {static_cast<const float*>(s.x.data), across},
-                        {narrow.data(), s.x.d, true}, 0.0f, cells, s.classes, false);
-}
-
-void backward(const Call& call, const SoftmaxSamples& s, const double* cells, double* gradient) {
-    const std::int64_t across = s.x.row_bytes / 8;
-    Blas(call).multiply(s.classes, s.x.d, s.x.n, {cells, s.classes, true},
-                        {static_cast<const double*>(s.x.data), across}, 0.0, gradient, s.x.d);
-}
-
-void backward(const Call& call, const SoftmaxSamples& s, const float* cells, double* gradient) {
-    const Buffer<float> narrow(call, s.classes * s.x.d);
-    if (narrow_suits(s.x, s.classes)) {
-        narrow_columns(call, s.x, cells, s.classes, narrow.data());
-    } else {
-        const std::int64_t across = s.x.row_bytes / 4;
-        Blas(call).multiply(s.classes, s.x.d, s.x.n, {cells, s.classes, true},
-                            {static_cast<const float*>(s.x.data), across}, 0.0f, narrow.data(),
-                            s.x.d, false);
-    }
-    convert(call, s.classes * s.x.d, narrow.data(), gradient);
-}
-
-template <class T>
-void pass(const Call& call, const SoftmaxSamples& s, const double* weights, const double* bias,
-          double* gradient, double* sums) {
-    const Buffer<T> cells(call, s.x.n * s.classes);
-    forward(call, s, weights, cells.data());
+void slopes(const Call& call, const SoftmaxSamples& s, const double* bias, T* cells, double* sums) {
     const std::int64_t blocks = sum_blocks(call, s.x.n, kWarps);
     const Buffer<double> partial(call, 2 * blocks);
     slopes_kernel<T><<<grid(blocks), kThreads, 0, call.stream()>>>(
-        s.x.n, s.classes, s.labels, s.weight, bias, cells.data(), partial.data());
+        s.x.n, s.classes, s.labels, s.weight, bias, cells, partial.data());
     LEAD_FAST_LAUNCHED(slopes_kernel, call.stream());
     fold(call, partial.data(), blocks, 2, false, sums);
-    sum_columns(call, s.x.n, s.classes, Slope<T>{cells.data(), s.classes}, false, sums + 2);
-    backward(call, s, cells.data(), gradient);
+    sum_columns(call, s.x.n, s.classes, Number<T>{cells, s.classes}, false, sums + 2);
+}
+
+void in_float64(const Call& call, const SoftmaxSamples& s, const double* weights,
+                const double* bias, double* gradient, double* sums) {
+    const std::int64_t n = s.x.n, d = s.x.d, classes = s.classes;
+    const FactorOf<double> x{static_cast<const double*>(s.x.data), d};
+    const Buffer<double> cells(call, n * classes);
+    const Blas blas(call);
+    blas.multiply(n, classes, d, x, {weights, d, true}, 0.0, cells.data(), classes);
+    slopes(call, s, bias, cells.data(), sums);
+    blas.multiply(classes, d, n, {cells.data(), classes, true}, x, 0.0, gradient, d);
+}
+
+void in_float32(const Call& call, const SoftmaxSamples& s, const double* weights,
+                const double* bias, double* gradient, double* sums) {
+    const std::int64_t n = s.x.n, of_weights = s.classes * s.x.d;
+    const SvmMatrix matrix{s.x, false, nullptr, nullptr};
+    const SvmProducts products(call, matrix, s.classes, false);
+    const float* const x = products.rows(0, n);
+    const Buffer<float> cells(call, n * s.classes), narrow(call, of_weights);
+    convert(call, of_weights, weights, narrow.data());
+    products.forward(x, n, narrow.data(), cells.data());
+    slopes(call, s, bias, cells.data(), sums);
+    products.backward(x, n, cells.data(), false, narrow.data());
+    convert(call, of_weights, narrow.data(), gradient);
 }
 
 }  // namespace
 
 void softmax_pass(const Call& call, const SoftmaxSamples& samples, const double* weights,
                   const double* bias, double* gradient, double* sums) {
-    const auto one = samples.x.dtype == DType::float64 ? pass<double> : pass<float>;
-    one(call, samples, weights, bias, gradient, sums);
+    const auto pass = samples.x.dtype == DType::float64 ? in_float64 : in_float32;
+    pass(call, samples, weights, bias, gradient, sums);
 }
 
 }  // namespace cuda

@@ -7,7 +7,7 @@
 namespace lead_fast {
 namespace cuda {
 
-// Samples on the device: x (n, d) float32 or float64, rows contiguous; class numbers (n); what the
+// Samples on the device: x (n, d) float32 or float64, C-contiguous; class numbers (n); what the
 // curvature of each counts (n), one plus its squared length.
 struct SoftmaxSamples {
     FeatureMatrix x;

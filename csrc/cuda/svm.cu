@@ -12,12 +12,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-struct Number {
-    const float* g;
-    std::int64_t stride;
-    __device__ double operator()(std::int64_t i, int k) const { return g[i * stride + k]; }
-};
-
 // to[i] += t[class] from[i], of a class's `length` cells, or of cells that the classes take in
 // turn.
 template <class To>
@@ -117,7 +111,7 @@ __global__ void join_moments_kernel(const double* __restrict__ partial, std::int
 
 void column_sums(const Call& call, const float* g, std::int64_t n, int classes, std::int64_t stride,
                  bool add, double* sums) {
-    sum_columns(call, n, classes, Number{g, stride}, add, sums);
+    sum_columns(call, n, classes, Number<float>{g, stride}, add, sums);
 }
 
 void svm_move(const Call& call, std::int64_t n, int classes, std::int64_t length, const double* t,

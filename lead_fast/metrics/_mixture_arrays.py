@@ -26,22 +26,13 @@ _WIDE = 4 * _PART  # dimensions from which that is worth its price
 
 
 @functools.cache
-def _formulas(xp):
-    """See :func:`lead_fast._fused.fused`."""
-
-    def no_farther(product, own, other, nearest):
-        return xp.minimum(xp.maximum(own + other - 2.0 * product, 0.0), nearest)
-
-    def moved_centre(total, size, centre):
-        return xp.where(size > 0, total / xp.maximum(size, 1), centre)
+def _squared_gap(xp):
+    """(a - b)^2; see :func:`lead_fast._fused.fused`."""
 
     def squared_gap(a, b):
         return (a - b) * (a - b)
 
-    def one_where_equal(a, b, one, zero):
-        return xp.where(a == b, one, zero)
-
-    return fused(xp, no_farther, moved_centre, squared_gap, one_where_equal)
+    return fused(xp, squared_gap).squared_gap
 
 
 def fit_arrays(z, assignment, n_components, *, tol=1e-3, max_iter=100, ridge=1e-6):
@@ -157,7 +148,7 @@ def _parts_of_distances(z, means, factors):
         rows = factors[some, -_PART:]
         shift = (rows @ means[some, :, None]).reshape(-1)
         y = z @ rows.reshape(-1, c).T
-        y = _formulas(xp).squared_gap(y, shift)
+        y = _squared_gap(xp)(y, shift)
         found[some] = y.reshape(n, -1, _PART).sum(axis=2).T
     return found
 
@@ -233,12 +224,13 @@ def _rounds(z, centres, labels, count):
     ends : ndarray (count, 2)
         Labels that have changed in each round, and the sum of the centres' squared movements.
     """
-    xp, gap, tried, seen = namespace(z), _formulas(namespace(z)).squared_gap, [centres], []
+    xp, tried, seen = namespace(z), [centres], []
     for _ in range(count):
         before, labels = labels, _nearest(z, tried[-1])
         tried.append(_moved(z, labels, tried[-1]))
         seen.append((before != labels).sum())
-        seen.append(gap(tried[-1][:, :-1], tried[-2][:, :-1]).sum())
+        gap = tried[-1][:, :-1] - tried[-2][:, :-1]
+        seen.append((gap * gap).sum())
     return tried, labels, to_numpy(xp.stack(seen)).reshape(count, 2)
 
 
@@ -249,9 +241,10 @@ def _nearest(z, centres):
 
 def _moved(z, labels, centres):
     """Means of the samples of each cluster; one without samples stays where it is."""
-    formulas, numbers = _formulas(namespace(z)), namespace(z).arange(len(centres))[:, None]
-    sums = formulas.one_where_equal(labels, numbers, z.dtype.type(1), z.dtype.type(0)) @ z
-    return _with_norms(formulas.moved_centre(sums, sums[:, -1:], centres))
+    xp = namespace(z)
+    sums = (xp.arange(len(centres))[:, None] == labels).astype(z.dtype) @ z
+    size = sums[:, -1:]
+    return _with_norms(xp.where(size > 0, sums / xp.maximum(size, 1), centres))
 
 
 def _with_norms(centres):
@@ -264,11 +257,8 @@ def _with_norms(centres):
 
 
 def _first_centres(kernels, z, count, generator):
-    """Samples (M,) drawn in proportion to their squared distance, the best of some for each.
-
-    Nothing is asked of the device between the draws.
-    """
-    xp, n, formulas = namespace(z), len(z), _formulas(namespace(z))
+    """Samples (M,) drawn in proportion to their squared distance, the best of some for each."""
+    xp, n = namespace(z), len(z)
     norms = _squared_lengths(z)
     first = int(generator.integers(n))
     draws = xp.asarray(generator.random((count - 1, _TRIALS)))
@@ -276,14 +266,13 @@ def _first_centres(kernels, z, count, generator):
         return _native.first_centres(kernels, z, norms, count, first, draws)
     chosen = xp.empty(count, np.int64)
     chosen[0] = first
-    nearest = xp.full(n, np.inf, z.dtype)
-    nearest = formulas.no_farther(z @ z[first], norms[first : first + 1], norms, nearest)
-    nearest = nearest.astype(np.float64)
+    nearest = xp.maximum(norms[first] + norms - 2.0 * (z @ z[first]), 0.0).astype(np.float64)
     for k in range(1, count):
         sums = xp.cumsum(nearest)
         # Below N: no draw is above the last sum.
         rows = xp.searchsorted(sums, draws[k - 1] * sums[-1])
-        trials = formulas.no_farther(z[rows] @ z.T, norms[rows][:, None], norms, nearest)
+        squared = norms[rows][:, None] + norms - 2.0 * (z[rows] @ z.T)
+        trials = xp.minimum(xp.maximum(squared, 0.0), nearest)
         best = trials.sum(axis=1).argmin()
         chosen[k] = rows[best]
         nearest = trials[best]

@@ -12,7 +12,7 @@ def softmax_pass(kernels, features, codes, weight, weights, bias):
     Parameters
     ----------
     kernels : Kernels
-    features : array (N, W) float32 or float64, rows contiguous
+    features : array (N, W) float32 or float64, C-contiguous
     codes : array (N,) int64
     weight : array (N,) float64
         What the curvature of each sample counts.
@@ -53,7 +53,7 @@ def first_centres(kernels, z, norms, count, first, draws):
 
 
 def rounds(kernels, z, centres, labels, count):
-    """As :func:`._mixture_arrays.rounds`; labels are overwritten."""
+    """As :func:`._mixture_arrays._rounds`; labels are overwritten."""
     xp, memory = kernels.xp, kernels.memory
     tried = xp.empty((count + 1, *centres.shape), z.dtype)
     tried[0] = centres

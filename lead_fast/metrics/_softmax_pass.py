@@ -1,38 +1,10 @@
 """One pass of softmax regression over the features: loss, gradients, curvature."""
 
-import functools
-
 import numpy as np
 
 from .. import backend
-from .._fused import fused
 from ..svm_arrays import native
 from . import _native
-from ._linalg import namespace
-
-
-@functools.cache
-def _formulas(xp):
-    """See :func:`lead_fast._fused.fused`."""
-
-    def other_terms(logit, top, code, number):
-        return xp.where(code == number, 0.0, xp.exp(logit - top))
-
-    def all_terms(own, top, rest):
-        return xp.exp(own - top) + rest
-
-    def sample_loss(own, top, total):
-        return xp.log(total) - (own - top)
-
-    def slope_of(terms, rest, total, code, number):
-        # 1 - p keeps its digits as a sum over the others.
-        return xp.where(code == number, -rest, terms) / total
-
-    def bend_of(slope, weight):
-        size = xp.abs(slope)  # p, or 1 - p
-        return size * (1.0 - size) * weight
-
-    return fused(xp, other_terms, all_terms, sample_loss, slope_of, bend_of)
 
 
 class Pass:
@@ -62,7 +34,7 @@ class Pass:
         if features is None:
             features = shared.x - shared.mean.astype(shared.dtype)
         self.features = features
-        self.weight = 1.0 + _exact_squared_lengths(features)
+        self.weight = 1.0 + shared.norms  # coordinates have the lengths of the features
         self.kernels = native.kernels(shared.xp)
 
     def __call__(self, weights, bias):
@@ -95,29 +67,21 @@ class Pass:
 
     def _by_products(self, weights, bias):
         xp, dtype = self.shared.xp, self.features.dtype
-        formulas, code, numbers = _formulas(xp), self.codes[:, None], xp.arange(self.shared.k)
+        code = self.codes[:, None]
+        of_label = code == xp.arange(self.shared.k)
         logits = self.features @ weights.T.astype(dtype) + bias
-        top = logits.max(axis=1, keepdims=True)
+        logits -= logits.max(axis=1, keepdims=True)
         own = xp.take_along_axis(logits, code, axis=1)
-        terms = formulas.other_terms(logits, top, code, numbers)
+        terms = xp.where(of_label, 0.0, xp.exp(logits))
         rest = terms.sum(axis=1, keepdims=True)
-        total = formulas.all_terms(own, top, rest)
-        loss = formulas.sample_loss(own, top, total).sum()
-        slope = formulas.slope_of(terms, rest, total, code, numbers)
-        curvature = formulas.bend_of(slope, self.weight[:, None]).sum()
+        total = xp.exp(own) + rest
+        # 1 - p keeps its digits as a sum over the others.
+        slope = xp.where(of_label, -rest, terms) / total
+        size = xp.abs(slope)  # p, or 1 - p
+        curvature = size * (1.0 - size) * self.weight[:, None]
         gradient = (slope.T.astype(dtype) @ self.features).astype(np.float64)
-        return xp.stack([loss, curvature]), gradient, slope.sum(axis=0)
-
-
-def _exact_squared_lengths(features, rows=8192):
-    """Of each row (N,), float64; by so many rows, as one is copied in that type."""
-    xp = namespace(features)
-    return xp.concatenate(
-        [
-            (features[start : start + rows].astype(np.float64) ** 2).sum(axis=1)
-            for start in range(0, len(features), rows)
-        ]
-    )
+        totals = xp.stack([(xp.log(total) - own).sum(), curvature.sum()])
+        return totals, gradient, slope.sum(axis=0)
 
 
 def descend(shared, penalty, steps, seed):

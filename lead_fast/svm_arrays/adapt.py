@@ -12,8 +12,6 @@ from .losses import host
 from .rows import Rows, column_statistics
 from .solve import svm_fit_arrays
 
-_OF_KERNELS = ("float16", "float32", "float64", "uint16")  # the last for the bits of bfloat16
-
 
 @contextlib.contextmanager
 def on_device(x):
@@ -97,8 +95,7 @@ def statistics(xp, data, rows=None):
 def device_statistics(xp, data):
     """:func:`column_statistics`, by a kernel where there is one."""
     kernels = native.kernels(xp)
-    beside = data.strides[1] == data.itemsize or data.shape[1] == 1
-    if kernels is not None and beside and data.dtype.name in _OF_KERNELS:
+    if kernels is not None and kernels.take(data):
         mean, variance = kernels.moments(data)
         if bool(xp.isfinite(mean).all()):
             return {"mean": mean, "variance": variance, "non_finite": 0, "first_non_finite": 0}

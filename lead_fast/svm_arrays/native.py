@@ -50,6 +50,12 @@ class Kernels:
         row_bytes = array.strides[0] if array.ndim > 1 else 0
         return array.data.ptr, name, array.shape, row_bytes
 
+    @staticmethod
+    def take(data):
+        """Whether features can be read: numbers of a row side by side, of a dtype with a kernel."""
+        beside = data.strides[1] == data.itemsize or data.shape[1] == 1
+        return beside and _name(data.dtype) in ("float16", "bfloat16", "float32", "float64")
+
     def narrow(self, columns, data, factor):
         """``factor.T @ data`` if `columns`, else ``data @ factor.T``; None where no kernel suits.
 

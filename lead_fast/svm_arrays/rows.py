@@ -42,7 +42,7 @@ class Rows:
         wide = np.promote_types(self.dtype, np.float32)
         if self.kernels is not None:
             data, rows = (self.data[rows], None) if isinstance(rows, slice) else (self.data, rows)
-            if data.strides[1] == data.itemsize:
+            if self.kernels.take(data):
                 return self.kernels.mapped(data, rows, self.centre, self.scale, wide)
         block = numbers(self.xp, self.data[rows]).astype(wide)
         block -= self.centre.astype(wide)
