@@ -7,7 +7,7 @@ import numpy as np
 
 import lead_fast.backend as backend
 from lead_fast.svm_arrays.native import Kernels
-from lead_fast.svm_arrays.newton import direction
+from lead_fast.svm_arrays.newton import direction, line_search
 from lead_fast.svm_arrays.rows import numbers
 
 
@@ -90,19 +90,6 @@ class _Module:
             fans = u.T @ (weight[:, None] * u)
         return totals, squares, len(found), pairs, fans
 
-    def svm_slope(
-        self, form, hinge, cost, labels, classes, f, a, df, t, rho, device, stream
-    ):  # fmt: skip
-        self.called.add("slope")
-        assert t.dtype == np.float32 and df.dtype == np.float32
-        return backend.cpu().svm_rows_slope(form, hinge, cost, labels, f, a, df, t, rho)
-
-    def svm_move(self, t, p, fp, v, f, device, stream):
-        self.called.add("move")
-        assert t.dtype == np.float64 and len(t) in (1, len(v))
-        v += t[:, None] * p
-        f += t.astype(np.float32) * fp
-
     def gather_mapped(self, x, rows, centre, scale, out, device, stream):
         self.called.add(f"gather {out.dtype}")
         assert centre.dtype == scale.dtype == np.float64 and (
@@ -112,8 +99,8 @@ class _Module:
         out[...] = (part - centre.astype(out.dtype)) * scale.astype(out.dtype)
 
     def svm_newton(
-        self, form, hinge, cost, labels, classes, matrix, system, parts, search, gradient, v, p,
-        values, device, stream,
+        self, form, hinge, cost, labels, classes, matrix, system, parts, search, gradient, a, v, f,
+        p, values, device, stream,
     ):  # fmt: skip
         curved, rows, mask, weight, rho, coupled = system
         ratio, most, check_every = search
@@ -144,7 +131,22 @@ class _Module:
                 None if parts is None else precondition,
             )  # fmt: skip
         p[...] = found
-        assert values.dtype == np.float32 and values.shape == (len(labels), classes)
+        assert values.dtype == f.dtype == a.dtype == np.float32 and v.dtype == np.float64
+        assert values.shape == f.shape == a.shape == (len(labels), classes)
         values[...] = _Rows(*matrix).times(p)
         wide = p.astype(np.float64)
-        return steps, (v * wide).sum(axis=1), (wide * wide).sum(axis=1)
+        vp, pp = (group((x * wide).sum(axis=1))[:, 0] for x in (v, wide))
+
+        def slope(t):
+            return (
+                vp
+                + t * pp
+                + backend.cpu().svm_rows_slope(
+                    form, hinge, cost, labels, f, a, values, t.astype(np.float32), rho
+                )
+            )
+
+        t = line_search(slope, slope(np.zeros_like(vp)))
+        v += t[:, None] * p
+        f += t.astype(np.float32) * values
+        return steps, t

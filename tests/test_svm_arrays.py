@@ -241,13 +241,19 @@ def test_direction_solves_the_newton_equations(name, every):
 
 
 def test_line_search_finds_each_groups_zero():
-    zeros = np.array([[0.05, 1.0, 3.0, 40.0]])
+    zeros, asked = np.array([0.05, 1.0, 3.0, 40.0, -1.0]), []
 
     def slope(t):
+        asked.append(t)
         return np.tanh(t - zeros) + 0.01 * (t - zeros)
 
-    t = line_search(slope, slope(np.zeros((1, 4))), tries=60, enough=1e-3)
-    assert np.abs(t - zeros).max() <= 1e-2
+    t = line_search(slope, slope(np.zeros(5)), tries=60, enough=1e-3)
+    assert np.abs(t - zeros)[:4].max() <= 1e-2
+    assert t[4] == 0  # uphill from the start
+    np.testing.assert_array_equal(asked[1], 1)
+    asked.clear()
+    line_search(slope, slope(np.zeros(5)), tries=4, enough=1e-9)
+    assert len(asked) == 5
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from lead_fast.svm_arrays import native, svm_fit_arrays
 from lead_fast.svm_arrays.losses import Loss
 from lead_fast.svm_arrays.precondition import Directions, Preconditioner, orthonormal
 from lead_fast.svm_arrays.rows import Rows
-from lead_fast.svm_arrays.steps import ArraySteps
+from lead_fast.svm_arrays.steps import ArraySteps, Search
 
 form = pytest.mark.parametrize(("name", "hinge"), FORMS)
 
@@ -62,10 +62,10 @@ def test_samples_by_the_formulas(name, hinge, k):
     size = np.abs(df).max() * rho * k
     np.testing.assert_allclose(g[same], curvature(df + shift)[same], atol=1e-6 * size)
     slope = loss.slope_along(f, a, df, rho)
-    t = np.full((1, k if name == "ovr" else 1), 0.37, np.float32)
-    found = backend.cpu().svm_rows_slope(*start, f, a, df, t.ravel(), rho)
+    t = np.full(k if name == "ovr" else 1, 0.37, np.float32)
+    found = backend.cpu().svm_rows_slope(*start, f, a, df, t, rho)
     terms = np.abs(expected.multipliers * df).sum() + 1
-    np.testing.assert_allclose(found[None], slope(t), atol=1e-5 * terms)
+    np.testing.assert_allclose(found, slope(t), atol=1e-5 * terms)
 
 
 @pytest.mark.parametrize("hinge", [1, 2])
@@ -112,7 +112,7 @@ def test_the_solver_with_kernels(monkeypatch, name, hinge, dtype):
         kernels.xp, raw, codes, 3, columns.centre, columns.inverse_scale, name, hinge
     )
     assert found.converged
-    assert kernels.called >= {"look", "slope", "move", "gather float32", "gather float64"}
+    assert kernels.called >= {"look", "gather float32", "gather float64"}
     assert kernels.called & {"direct", "converted", "gathered"}
     z = (np.asarray(values, np.float64) - columns.centre) * columns.inverse_scale
     value = reference.primal(found.weights, found.bias, z, codes, name, hinge, 1.0)
@@ -180,17 +180,32 @@ def test_a_look_is_that_of_array_operations(name, hinge, k, start):
     assert (fans is None) == (name != "cs" or k > native.FEW_CLASSES)
 
 
-def test_a_slope_keeps_its_arrays():
+def test_a_step_keeps_its_arrays():
     """Native code is told addresses, which keep no memory."""
-    plain, rho, f, a, df = problem("ww", 1, 20, 3)
+    plain, rho, f, a, _ = problem("ww", 1, 20, 3)
     kernels, given = HostKernels(), []
-    kernels.memory = weakref.ref
-    kernels.module.svm_slope = lambda *all_of_it: given.extend(all_of_it) or np.zeros(1)
     loss = native.NativeLoss(kernels, plain.codes, 3, "ww", 1, plain.C)
-    slope = loss.slope_along(f.copy(), a.copy(), df.copy(), rho)
-    slope(np.ones((1, 1)))
-    arrays = [memory() for memory in given if isinstance(memory, weakref.ref)]
-    assert len(arrays) == 4 and all(array is not None for array in arrays)
+    x, ones = np.ones((20, 4), np.float32), np.ones(4)
+    steps = native.NativeSteps(kernels, Rows(kernels.xp, x, 0 * ones, ones, np.float32), loss)
+    v = np.zeros((3, 5))
+    look = steps.look(v, f, a, rho)
+    rows, curvature = look.curvature()
+    kind = Preconditioner(
+        np, curvature.between_classes(), Directions(np, steps.z), np.float32, False
+    )
+    part = steps.gathered(rows)
+    kernels.memory = weakref.ref
+
+    def called(*all_of_it):
+        arrays = [*all_of_it[5:6], *all_of_it[6][1:4], all_of_it[7][0], *all_of_it[9:15]]
+        given.extend(a() for a in arrays if isinstance(a, weakref.ref))
+        return 1, np.ones(1)
+
+    kernels.module.svm_newton = called
+    steps.newton(
+        v, f.copy(), a.copy(), rho, look.gradient, part, curvature, Search(0.4, 3, 1), kind,
+    )  # fmt: skip
+    assert len(given) == 10 and all(array is not None for array in given)
 
 
 @pytest.mark.parametrize("dependent", [False, True])

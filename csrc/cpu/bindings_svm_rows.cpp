@@ -1,4 +1,5 @@
-// What GPUs do to samples (../svm_rows.h), run here for the tests: all samples in a loop.
+// What GPUs do to samples (../svm_rows.h), run here for the tests: all samples in a loop. And the
+// search along a direction, which array code on the processor takes, too.
 
 #include "bindings_svm_rows.h"
 
@@ -7,7 +8,9 @@
 
 #include <algorithm>
 #include <stdexcept>
+#include <vector>
 
+#include "../line_search.h"
 #include "../svm_rows.h"
 
 namespace py = pybind11;
@@ -87,10 +90,25 @@ Dense<double> slope(int form, int hinge, float cost, const Dense<std::int32_t>& 
     return sums;
 }
 
+Dense<double> search(const py::function& slope, const Dense<double>& start, int tries,
+                     double enough) {
+    const auto at = [&](const std::vector<double>& t) {
+        const auto found = slope(Dense<double>(static_cast<py::ssize_t>(t.size()), t.data()))
+                               .cast<Dense<double>>();
+        require(found.size() == start.size());
+        return std::vector<double>(found.data(), found.data() + found.size());
+    };
+    const std::vector<double> given(start.data(), start.data() + start.size());
+    const std::vector<double> t =
+        line_search(given, at(std::vector<double>(given.size(), 1.0)), tries, enough, at);
+    return Dense<double>(static_cast<py::ssize_t>(t.size()), t.data());
+}
+
 }  // namespace
 
 void bind_svm_rows(py::module_& m) {
     m.def("svm_rows_advance", &advance);
     m.def("svm_rows_curve", &curve);
     m.def("svm_rows_slope", &slope);
+    m.def("line_search", &search);
 }

@@ -260,50 +260,6 @@ py::tuple svm_look(int form, int hinge, float cost, const py::object& labels, in
         given(groups > 0, pairs), given(fan, fans));
 }
 
-Dense<double> svm_slope(int form, int hinge, float cost, const py::object& labels, int classes,
-                        const py::object& f, const py::object& a, const py::object& df,
-                        const Array& t, float rho, int device, std::uintptr_t stream) {
-    const char* op = "svm_slope";
-    const cuda::SvmRows rows = svm_rows(form, hinge, cost, labels, classes, op);
-    const std::int64_t n = rows.n;
-    const auto* decision = checked<const float>(f, "float32", {n, classes}, op, "f");
-    const auto* from = checked<const float>(a, "float32", {n, classes}, op, "a");
-    const auto* along = checked<const float>(df, "float32", {n, classes}, op, "df");
-    const std::int64_t count = rows.problem.form == SvmForm::one_vs_rest ? classes : 1;
-    const float* steps = host<float>(t, count, op, "t");
-    Dense<double> slopes(count);
-    double* out = slopes.mutable_data();
-    {
-        py::gil_scoped_release release;
-        const cuda::Call call(device, stream);
-        cuda::svm_slope(call, rows, decision, from, along, steps, rho, out);
-    }
-    return slopes;
-}
-
-// v (classes, length) += t p, f (n, classes) += t fp; t one number or one of each class. Does not
-// wait for the stream.
-void svm_move(const Array& t, const py::object& p, const py::object& fp, const py::object& v,
-              const py::object& f, int device, std::uintptr_t stream) {
-    const char* op = "svm_move";
-    const Memory of_v = memory_of(v), of_f = memory_of(f);
-    require(of_v.shape.size() == 2 && of_f.shape.size() == 2 && of_v.shape[0] == of_f.shape[1] &&
-                of_v.shape[0] <= 0x7fffffff,
-            op, "v (classes, length), f (n, classes)");
-    const std::int64_t classes = of_v.shape[0], length = of_v.shape[1], n = of_f.shape[0];
-    require(t.size() == 1 || t.size() == classes, op, "t of one number or one of each class");
-    const double* steps = host<double>(t, t.size(), op, "t");
-    const auto* along = checked<const float>(p, "float32", {classes, length}, op, "p");
-    const auto* values = checked<const float>(fp, "float32", {n, classes}, op, "fp");
-    auto* to = checked<double>(v, "float64", {classes, length}, op, "v");
-    auto* decision = checked<float>(f, "float32", {n, classes}, op, "f");
-    const int count = static_cast<int>(t.size());
-    py::gil_scoped_release release;
-    const cuda::Call call(device, stream);
-    cuda::svm_move(call, n, static_cast<int>(classes), length, steps, count, along, values, to,
-                   decision);
-}
-
 // out (n, K) = x wide^T, or out (K, d) = g^T x if `columns`; false where no kernel suits, and
 // nothing is done. Does not wait for the stream.
 bool narrow_product(bool columns, const py::object& x, const py::object& factor,
@@ -365,18 +321,20 @@ void column_moments(const py::object& x, const py::object& mean, const py::objec
 }
 
 // matrix: all rows; system: (matrix of the rows that are curved, their numbers or None, mask,
-// weight, rho, coupled); precondition: None or (basis, inside, turn, mixed); search: (ratio, most,
-// check_every). Returns the steps taken, and <v, p> and <p, p> of each class for the direction p.
+// weight, rho, coupled); precondition: None or (basis, inside, turn, mixed), of which only basis is
+// on the device; search: (ratio, most, check_every). Returns the steps of the conjugate gradients
+// and how far v and f were moved. Does not wait for the stream.
 py::tuple svm_newton(int form, int hinge, float cost, const py::object& labels, int classes,
                      const py::tuple& matrix, const py::tuple& system,
                      const py::object& precondition, const py::tuple& search,
-                     const py::object& gradient, const py::object& v, const py::object& direction,
-                     const py::object& values, int device, std::uintptr_t stream) {
+                     const py::object& gradient, const py::object& a, const py::object& v,
+                     const py::object& f, const py::object& direction, const py::object& values,
+                     int device, std::uintptr_t stream) {
     const char* op = "svm_newton";
     const cuda::SvmRows rows = svm_rows(form, hinge, cost, labels, classes, op);
     const cuda::SvmMatrix all = svm_matrix(matrix, op);
     const std::int64_t n = rows.n, length = all.x.d + 1;
-    require(all.x.n == n, op, "features and labels of different numbers of samples");
+    require(n > 0 && all.x.n == n, op, "features and labels of different numbers of samples");
     cuda::SvmSystem s{};
     s.matrix = svm_matrix(system[0].cast<py::tuple>(), op);
     require(s.matrix.x.d == all.x.d, op, "curved rows of another width");
@@ -395,31 +353,30 @@ py::tuple svm_newton(int form, int hinge, float cost, const py::object& labels, 
         const std::int64_t rank = memory_of(parts[0]).shape.at(1);
         p.rank = static_cast<int>(rank);
         p.basis = checked<const float>(parts[0], "float32", {length, rank}, op, "basis");
-        p.inside = checked<const float>(parts[1], "float32", {classes, rank}, op, "inside");
+        const std::int64_t square = std::int64_t{classes} * classes;
         const py::object turn = parts[2];
-        p.turn = turn.is_none()
-                     ? nullptr
-                     : checked<const float>(turn, "float32", {classes, classes}, op, "turn");
-        p.mixed = checked<const float>(parts[3], "float32", {classes, classes}, op, "mixed");
+        p.inside = host<float>(parts[1].cast<Array>(), classes * rank, op, "inside");
+        p.turn = turn.is_none() ? nullptr : host<float>(turn.cast<Array>(), square, op, "turn");
+        p.mixed = host<float>(parts[3].cast<Array>(), square, op, "mixed");
     }
     const cuda::SvmSearch limits{search[0].cast<float>(), search[1].cast<int>(),
                                  search[2].cast<int>()};
     require(limits.most >= 0 && limits.check_every > 0, op, "no steps");
     const auto* from = checked<const float>(gradient, "float32", {classes, length}, op, "gradient");
-    const auto* at = checked<const double>(v, "float64", {classes, length}, op, "v");
+    const auto* multipliers = checked<const float>(a, "float32", {n, classes}, op, "a");
+    auto* at = checked<double>(v, "float64", {classes, length}, op, "v");
+    auto* decision = checked<float>(f, "float32", {n, classes}, op, "f");
     auto* to = checked<float>(direction, "float32", {classes, length}, op, "direction");
     auto* along = checked<float>(values, "float32", {n, classes}, op, "values");
-    Dense<double> vp(classes), pp(classes);
-    double* first = vp.mutable_data();
-    double* second = pp.mutable_data();
-    int steps = 0;
+    cuda::SvmStep taken;
     {
         py::gil_scoped_release release;
         const cuda::Call call(device, stream);
-        steps = cuda::svm_direction(call, rows, s, p, limits, from, to);
-        cuda::svm_along(call, all, classes, at, to, along, first, second);
+        taken = cuda::svm_newton(call, rows, all, s, p, limits, from, multipliers, at, decision, to,
+                                 along);
     }
-    return py::make_tuple(steps, vp, pp);
+    return py::make_tuple(taken.gradient_steps,
+                          Dense<double>(taken.lengths.size(), taken.lengths.data()));
 }
 
 void translate(std::exception_ptr pointer) {
@@ -462,8 +419,6 @@ PYBIND11_MODULE(_cuda, m) {
     m.def("evolved_score", &score);
     m.def("svm_look", &svm_look);
     m.def("svm_newton", &svm_newton);
-    m.def("svm_slope", &svm_slope);
-    m.def("svm_move", &svm_move);
     m.def("narrow_product", &narrow_product);
     m.def("gather_mapped", &gather_mapped);
     m.def("column_moments", &column_moments);

@@ -1,4 +1,4 @@
-// Column sums, mapped rows, moments of columns, and the step along a direction.
+// Column sums, mapped rows and moments of columns.
 
 #include <algorithm>
 
@@ -11,18 +11,6 @@ namespace cuda {
 namespace {
 
 constexpr int kThreads = 256;
-
-// to[i] += t[class] from[i], of a class's `length` cells, or of cells that the classes take in
-// turn.
-template <class To>
-__global__ void move_kernel(std::int64_t cells, int classes, std::int64_t length, bool in_turn,
-                            const double* __restrict__ t, int steps, const float* __restrict__ from,
-                            To* __restrict__ to) {
-    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-    if (i >= cells) return;
-    const To step = static_cast<To>(t[steps == 1 ? 0 : in_turn ? i % classes : i / length]);
-    to[i] += step * static_cast<To>(from[i]);
-}
 
 template <class Out, class T>
 __device__ Out number(T x) {
@@ -112,21 +100,6 @@ __global__ void join_moments_kernel(const double* __restrict__ partial, std::int
 void column_sums(const Call& call, const float* g, std::int64_t n, int classes, std::int64_t stride,
                  bool add, double* sums) {
     sum_columns(call, n, classes, Number<float>{g, stride}, add, sums);
-}
-
-void svm_move(const Call& call, std::int64_t n, int classes, std::int64_t length, const double* t,
-              int steps, const float* p, const float* fp, double* v, float* f) {
-    const Buffer<double> step(call, steps);
-    step.upload(t, steps);
-    const std::int64_t of_v = classes * length, of_f = n * classes;
-    const auto blocks = [](std::int64_t cells) { return grid((cells + kThreads - 1) / kThreads); };
-    move_kernel<double><<<blocks(of_v), kThreads, 0, call.stream()>>>(of_v, classes, length, false,
-                                                                      step.data(), steps, p, v);
-    LEAD_FAST_LAUNCHED(move_kernel, call.stream());
-    if (of_f == 0) return;
-    move_kernel<float><<<blocks(of_f), kThreads, 0, call.stream()>>>(of_f, classes, length, true,
-                                                                     step.data(), steps, fp, f);
-    LEAD_FAST_LAUNCHED(move_kernel, call.stream());
 }
 
 void gather_mapped(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,

@@ -2,6 +2,8 @@
 // same stem.
 #pragma once
 
+#include <vector>
+
 #include "../svm_rows.h"
 #include "../types.h"
 #include "runtime.h"
@@ -48,19 +50,10 @@ SvmLook svm_look(const Call& call, const SvmRows& rows, const SvmMatrix& matrix,
                  float* weight, std::int64_t* curved, float* gradient, int groups,
                  std::int64_t* pairs, double* fans);
 
-// Slopes along df at the steps t: one number, t (1); for ovr one of each class, t (classes).
-void svm_slope(const Call& call, const SvmRows& rows, const float* f, const float* a,
-               const float* df, const float* t, float rho, double* slopes);
-
 // sums[k] = sum_i g[i, k] in float64 (plus what is there, if `add`); g (n, stride), of which the
 // first `classes` columns. sums are on the device.
 void column_sums(const Call& call, const float* g, std::int64_t n, int classes, std::int64_t stride,
                  bool add, double* sums);
-
-// v (classes, length) += t p and f (n, classes) += t fp; t on the host, one number or one of each
-// class.
-void svm_move(const Call& call, std::int64_t n, int classes, std::int64_t length, const double* t,
-              int steps, const float* p, const float* fp, double* v, float* f);
 
 // out (n, d) = (x[rows[i]] - centre) * scale, in the arithmetic of out; rows may be null.
 void gather_mapped(const Call& call, const FeatureMatrix& x, const std::int64_t* rows,
@@ -75,7 +68,7 @@ void column_moments(const Call& call, const FeatureMatrix& x, double* mean, doub
 //   s = mixed r + turn (inside * (turn^T r basis)) basis^T.
 struct SvmPreconditioner {
     int rank;             // 0: none
-    const float* basis;   // (d + 1, rank)
+    const float* basis;   // (d + 1, rank), on the device; the others on the host
     const float* inside;  // (classes, rank)
     const float* turn;    // (classes, classes), or null for I
     const float* mixed;   // (classes, classes)
@@ -103,10 +96,18 @@ int svm_direction(const Call& call, const SvmRows& rows, const SvmSystem& system
                   const SvmPreconditioner& precondition, const SvmSearch& search,
                   const float* gradient, float* direction);
 
-// values (n, classes) = Z p^T for p (classes, d + 1), and on the host <v, p> and <p, p> of each
-// class.
-void svm_along(const Call& call, const SvmMatrix& matrix, int classes, const double* v,
-               const float* p, float* values, double* vp, double* pp);
+struct SvmStep {
+    int gradient_steps;           // of the conjugate gradients
+    std::vector<double> lengths;  // one, or one of each class where these are not coupled
+};
+
+// A step of Newton's method: a direction p (classes, d + 1), fp (n, classes) = Z p^T, lengths t at
+// which the objective's slope along p has fallen enough, v (classes, d + 1) += t p and f (n,
+// classes) += t fp. a are the multipliers that svm_look has moved; `matrix` has all rows.
+SvmStep svm_newton(const Call& call, const SvmRows& rows, const SvmMatrix& matrix,
+                   const SvmSystem& system, const SvmPreconditioner& precondition,
+                   const SvmSearch& search, const float* gradient, const float* a, double* v,
+                   float* f, float* p, float* fp);
 
 }  // namespace cuda
 }  // namespace lead_fast

@@ -14,8 +14,6 @@ namespace lead_fast {
 namespace cuda {
 namespace {
 
-constexpr int kThreads = 256;
-
 // r = -gradient, p = 0, rr = |r|^2.
 __global__ void __launch_bounds__(kVectorThreads)
     start_kernel(std::int64_t length, const float* __restrict__ gradient, float* __restrict__ r,
@@ -118,33 +116,6 @@ __global__ void inside_kernel(int classes, int rank, const float* __restrict__ i
     }
 }
 
-// sums[0] = <v, p>, sums[1] = <p, p> of each class, (2, classes).
-__global__ void __launch_bounds__(kVectorThreads)
-    along_kernel(std::int64_t length, const double* __restrict__ v, const float* __restrict__ p,
-                 double* __restrict__ sums) {
-    __shared__ double slots[2][kVectorThreads / 32];
-    const std::int64_t base = blockIdx.x * length;
-    double vp = 0.0, pp = 0.0;
-    for (std::int64_t j = threadIdx.x; j < length; j += kVectorThreads) {
-        const double value = p[base + j];
-        vp += v[base + j] * value;
-        pp += value * value;
-    }
-    vp = block_sum(vp, slots[0]);
-    pp = block_sum(pp, slots[1]);
-    if (threadIdx.x == 0) {
-        sums[blockIdx.x] = vp;
-        sums[gridDim.x + blockIdx.x] = pp;
-    }
-}
-
-// values[i] += shift[i % classes].
-__global__ void shift_kernel(std::int64_t cells, int classes, const float* __restrict__ shift,
-                             float* __restrict__ values) {
-    const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-    if (i < cells) values[i] += shift[i % classes];
-}
-
 class Newton {
   public:
     Newton(const Call& call, const SvmRows& rows, const SvmSystem& system,
@@ -161,9 +132,24 @@ class Newton {
           shift_(call, classes_),
           product_(call, classes_ * system.matrix.x.d),
           seen_(call, 2 * classes_ * std::max(1, precondition.rank)),
+          factors_(call,
+                   precondition.rank == 0 ? 0 : classes_ * (precondition.rank + 2 * classes_)),
           total_(call, classes_) {
         // Products may load what pads the rows, though no result depends on it.
         if (products_.stride() != classes_) values_.zero();
+        if (precondition.rank == 0) return;
+        // In one transfer, as a transfer takes long.
+        std::vector<float> all(precondition.inside,
+                               precondition.inside + classes_ * precondition.rank);
+        const std::int64_t square = classes_ * classes_;
+        all.insert(all.end(), precondition.mixed, precondition.mixed + square);
+        if (precondition.turn != nullptr) {
+            all.insert(all.end(), precondition.turn, precondition.turn + square);
+        }
+        factors_.upload(all.data(), static_cast<std::int64_t>(all.size()));
+        inside_ = factors_.data();
+        mixed_ = inside_ + classes_ * precondition.rank;
+        turn_ = precondition.turn == nullptr ? nullptr : mixed_ + square;
     }
 
     // s = M^-1 r.
@@ -182,12 +168,12 @@ class Newton {
                       rank, false);
         inside_kernel<<<grid(rank), 128, 2 * sizeof(float) * static_cast<std::size_t>(classes_),
                         call_.stream()>>>(static_cast<int>(classes_), static_cast<int>(rank),
-                                          precondition_.inside, precondition_.turn, in, out);
+                                          inside_, turn_, in, out);
         LEAD_FAST_LAUNCHED(inside_kernel, call_.stream());
         blas.multiply(classes_, length_, rank, {out, rank}, {precondition_.basis, rank, true}, 0.0f,
                       s, length_, false);
-        blas.multiply(classes_, length_, classes_, {precondition_.mixed, classes_}, {r, length_},
-                      1.0f, s, length_, false);
+        blas.multiply(classes_, length_, classes_, {mixed_, classes_}, {r, length_}, 1.0f, s,
+                      length_, false);
     }
 
     // product_ = g^T X and total_ = g^T 1 for g = curvature of (X wide^T + shift).
@@ -273,8 +259,9 @@ class Newton {
     const SvmPreconditioner& precondition_;
     const SvmProducts products_;
     const std::int64_t classes_, length_;
-    const Buffer<float> values_, wide_, shift_, product_, seen_;
+    const Buffer<float> values_, wide_, shift_, product_, seen_, factors_;
     const Buffer<double> total_;
+    const float *inside_ = nullptr, *mixed_ = nullptr, *turn_ = nullptr;  // parts of factors_
 };
 
 }  // namespace
@@ -283,31 +270,6 @@ int svm_direction(const Call& call, const SvmRows& rows, const SvmSystem& system
                   const SvmPreconditioner& precondition, const SvmSearch& search,
                   const float* gradient, float* direction) {
     return Newton(call, rows, system, precondition).solve(search, gradient, direction);
-}
-
-void svm_along(const Call& call, const SvmMatrix& matrix, int classes, const double* v,
-               const float* p, float* values, double* vp, double* pp) {
-    const SvmProducts products(call, matrix, classes, false);
-    const std::int64_t d = matrix.x.d, length = d + 1, cells = matrix.x.n * classes;
-    const Buffer<float> copy(call, classes * length), wide(call, classes * d), shift(call, classes);
-    const Buffer<double> sums(call, 2 * std::int64_t{classes});
-    svm_aim(call, length,
-            {classes, false, p, nullptr, nullptr, products.centre(), products.scale(), copy.data(),
-             wide.data(), shift.data()});
-    for (std::int64_t first = 0; first < matrix.x.n; first += products.block()) {
-        const std::int64_t count = std::min(products.block(), matrix.x.n - first);
-        products.forward(products.rows(first, count), count, wide.data(), values + first * classes);
-    }
-    shift_kernel<<<grid((cells + kThreads - 1) / kThreads), kThreads, 0, call.stream()>>>(
-        cells, classes, shift.data(), values);
-    LEAD_FAST_LAUNCHED(shift_kernel, call.stream());
-    along_kernel<<<grid(classes), kVectorThreads, 0, call.stream()>>>(length, v, p, sums.data());
-    LEAD_FAST_LAUNCHED(along_kernel, call.stream());
-    std::vector<double> found(static_cast<std::size_t>(2 * classes));
-    sums.download(found.data(), 2 * std::int64_t{classes});
-    call.synchronize();
-    std::copy(found.begin(), found.begin() + classes, vp);
-    std::copy(found.begin() + classes, found.end(), pp);
 }
 
 }  // namespace cuda

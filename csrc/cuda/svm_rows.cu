@@ -224,25 +224,18 @@ void curve_rows(const Call& call, const SvmRows& rows, std::int64_t first, std::
     LEAD_FAST_LAUNCHED(curve_kernel, call.stream());
 }
 
-void svm_slope(const Call& call, const SvmRows& rows, const float* f, const float* a,
-               const float* df, const float* t, float rho, double* slopes) {
-    const bool separate = rows.problem.form == SvmForm::one_vs_rest;
-    const int count = separate ? rows.classes : 1;
-    const Buffer<float> steps(call, count);
-    const Buffer<double> sums(call, count);
-    steps.upload(t, count);
-    const Slope of{rows.problem, rows.n, rows.classes, rows.labels, f, a, df, steps.data(), rho};
-    if (separate) {
-        sum_columns(call, rows.n, rows.classes, of, false, sums.data());
-    } else {
-        const std::int64_t blocks = sum_blocks(call, rows.n, kRowThreads);
-        const Buffer<double> partial(call, blocks);
-        slope_kernel<<<grid(blocks), kRowThreads, 0, call.stream()>>>(of, partial.data());
-        LEAD_FAST_LAUNCHED(slope_kernel, call.stream());
-        fold(call, partial.data(), blocks, 1, false, sums.data());
+void slope_rows(const Call& call, const SvmRows& rows, const float* f, const float* a,
+                const float* df, const float* t, float rho, double* slopes) {
+    const Slope of{rows.problem, rows.n, rows.classes, rows.labels, f, a, df, t, rho};
+    if (rows.problem.form == SvmForm::one_vs_rest) {
+        sum_columns(call, rows.n, rows.classes, of, false, slopes);
+        return;
     }
-    sums.download(slopes, count);
-    call.synchronize();
+    const std::int64_t blocks = sum_blocks(call, rows.n, kRowThreads);
+    const Buffer<double> partial(call, blocks);
+    slope_kernel<<<grid(blocks), kRowThreads, 0, call.stream()>>>(of, partial.data());
+    LEAD_FAST_LAUNCHED(slope_kernel, call.stream());
+    fold(call, partial.data(), blocks, 1, false, slopes);
 }
 
 }  // namespace cuda

@@ -18,5 +18,9 @@ void curve_rows(const Call& call, const SvmRows& rows, std::int64_t first, std::
                 std::int64_t stride, const std::int64_t* names, const float* shift,
                 const std::uint8_t* mask, const float* weight, float rho, float* values);
 
+// Slopes along df at the steps t, both on the device: one number, or of ovr one of each class.
+void slope_rows(const Call& call, const SvmRows& rows, const float* f, const float* a,
+                const float* df, const float* t, float rho, double* slopes);
+
 }  // namespace cuda
 }  // namespace lead_fast

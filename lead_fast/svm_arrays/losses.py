@@ -120,9 +120,9 @@ class Loss:
         )  # fmt: skip
 
     def slope_along(self, f, a, df, rho):
-        """The slope of the smoothed loss at f + t df: t (1, G) -> (1, G), ndarrays of float64."""
+        """The slope of the smoothed loss at f + t df: t (G,) -> (G,), ndarrays of float64."""
         m, dm = self.margins(f), self.differences(df)
-        return lambda t: host(self.xp, self.slope(a, m, dm, t, rho))
+        return lambda t: host(self.xp, self.slope(a, m, dm, t, rho))[0]
 
     def _threshold(self, v, rho):
         """Threshold t with a = max(v - t, 0): of the sum at most C, or of t = rho * sum / (2 C)."""
@@ -140,7 +140,7 @@ class Loss:
         return xp.where(inside > 0, xp.maximum(found, 0), 0).astype(self.dtype)
 
     def slope(self, a, m, dm, t, rho):
-        """d/dt of the smoothed loss at m + t dm: (1, K) for ovr, else (1, 1), float64."""
+        """d/dt of the smoothed loss at m + t dm, t (K,) for ovr, else (1,): (1, G), float64."""
         t = self.xp.asarray(t, dtype=self.dtype)
         if self.form == "cs":
             term = self.step(a, m + t * dm, rho)[0] * dm

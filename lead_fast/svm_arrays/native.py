@@ -101,17 +101,6 @@ class NativeLoss(Loss):
             FORMS.index(form), int(hinge), self.C, kernels.memory(self.labels), n_classes
         )  # fmt: skip
 
-    def slope_along(self, f, a, df, rho):
-        """As :meth:`Loss.slope_along`."""
-        memory, native = self.kernels.memory, self.kernels.module.svm_slope
-        rest = float(rho), *self.kernels.where
-
-        def slope(t):
-            step = t.astype(np.float32).ravel()
-            return native(*self.problem, memory(f), memory(a), memory(df), step, *rest)[None]
-
-        return slope
-
 
 class NativeSteps:
     """As :class:`.steps.ArraySteps`, in float32 but for weights and sums.
@@ -159,7 +148,7 @@ class NativeSteps:
         z = self.z
         return rows, self.kernels.mapped(z.data, rows, z.centre, z.scale, np.float32)
 
-    def newton(self, v, gradient, part, curvature, search, precondition):
+    def newton(self, v, f, a, rho, gradient, part, curvature, search, precondition):
         """As :meth:`.steps.ArraySteps.newton`."""
         kernels, loss, memory = self.kernels, self.loss, self.kernels.memory
         rows, matrix = None, self._matrix
@@ -167,27 +156,21 @@ class NativeSteps:
             rows, data = part
             matrix = memory(data), False, None, None
         system = (
-            matrix, memory(rows), memory(curvature.mask), memory(curvature.coupling),
-            float(curvature.rho), not loss.independent,
+            matrix, memory(rows), memory(curvature.mask), memory(curvature.coupling), float(rho),
+            not loss.independent,
         )  # fmt: skip
-        dense = None if precondition is None else precondition.dense()
-        parts = None if dense is None else tuple(map(memory, dense))
+        parts = None
+        if precondition is not None:
+            basis, *rest = precondition.dense()
+            parts = memory(basis), *rest
         p = kernels.xp.empty_like(gradient)
-        fp = kernels.xp.empty((self.z.n, loss.n_classes), np.float32)
-        steps, vp, pp = kernels.module.svm_newton(
+        fp = kernels.xp.empty(f.shape, np.float32)
+        steps, _ = kernels.module.svm_newton(
             *loss.problem, self._matrix, system, parts,
             (float(search.ratio), int(search.most), int(search.check_every)), memory(gradient),
-            memory(v), memory(p), memory(fp), *kernels.where,
+            memory(a), memory(v), memory(f), memory(p), memory(fp), *kernels.where,
         )  # fmt: skip
-        return p, fp, vp, pp, steps
-
-    def move(self, v, f, t, p, fp):
-        """As :meth:`.steps.ArraySteps.move`."""
-        memory = self.kernels.memory
-        self.kernels.module.svm_move(
-            t.astype(np.float64).ravel(), memory(p), memory(fp), memory(v), memory(f),
-            *self.kernels.where,
-        )  # fmt: skip
+        return steps
 
 
 class NativeCurvature:

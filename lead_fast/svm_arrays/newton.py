@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .. import backend
+
 
 def direction(xp, z, gradient, curvature, group, ratio, most, check_every=1, precondition=None):
     """Solve (I - d/dv of g^T Z) p = -gradient to ``ratio`` of the residual it starts with.
@@ -57,27 +59,22 @@ def direction(xp, z, gradient, curvature, group, ratio, most, check_every=1, pre
 
 
 def line_search(slope, at_zero, tries=8, enough=0.1):
-    """Step lengths at which a convex function's slope has fallen to ``enough`` of its start.
+    """Step lengths at which convex functions' slopes have fallen to ``enough`` of their start.
 
-    ``slope(t)`` for t (1, G), one of each group, ``at_zero`` its value at 0, negative; ndarrays.
-    Starts with 1, goes on by the secant inside a bracket.
+    Starts with 1, goes on by the secant inside a bracket; see csrc/line_search.h.
+
+    Parameters
+    ----------
+    slope : callable
+        (G,) step lengths, one of each function -> (G,) slopes; ndarrays of float64.
+    at_zero : (G,) ndarray
+        Slopes at 0; where one is not negative, the length is 0.
+    tries : int
+        Most calls of ``slope``.
+    enough : float
+
+    Returns
+    -------
+    (G,) ndarray
     """
-    start = np.asarray(at_zero)
-    low, low_slope = np.zeros_like(start), start
-    high, high_slope = np.full_like(start, np.inf), np.full_like(start, np.inf)
-    t = np.where(start < 0, 1.0, 0.0)
-    for _ in range(tries):
-        now = slope(t)
-        done = (abs(now) <= enough * abs(start)) | (start >= 0)
-        if done.all():
-            break
-        rising = now > 0
-        high, high_slope = np.where(rising, t, high), np.where(rising, now, high_slope)
-        low, low_slope = np.where(rising, low, t), np.where(rising, low_slope, now)
-        bounded = np.isfinite(high)
-        top = np.where(bounded, high, 2 * t)
-        rise = np.where(bounded, high_slope, 0) - np.where(bounded, low_slope, -1)
-        share = np.where(bounded, -low_slope / np.where(rise > 0, rise, 1), 1)
-        guess = low + (top - low) * np.where(bounded, np.clip(share, 0.05, 0.95), 1)
-        t = np.where(done, t, guess)
-    return t
+    return backend.cpu().line_search(slope, at_zero, tries, enough)

@@ -37,7 +37,7 @@ class Directions:
         basis = orthonormal(xp, basis)  # once more, for roundings
         seen = part @ basis
         moments, turn = np.linalg.eigh(host(xp, seen.T @ seen).astype(np.float64) / count)
-        self.basis = basis @ xp.asarray(turn.astype(part.dtype))
+        self.basis = xp.ascontiguousarray(basis @ xp.asarray(turn.astype(part.dtype)))
         self.moments = np.maximum(moments, 0)
         total = float((part * part).sum(dtype=np.float64)) / count
         left = max(0.0, total - float(self.moments.sum()))
@@ -120,18 +120,13 @@ class Preconditioner:
     def dense(self):
         """``basis``, ``inside``, ``turn`` and ``mixed`` = turn outside turn^T, for native code.
 
-        The inverse is mixed r + turn (inside * (turn^T r basis)) basis^T.
+        The inverse is mixed r + turn (inside * (turn^T r basis)) basis^T. ``basis`` is an array of
+        xp, the others ndarrays; ``turn`` is None for the identity.
         """
-        if self._turn is None:
-            mixed = np.diag(self._outside[:, 0])
-        else:
-            mixed = (self._turn * self._outside[:, 0]) @ self._turn.T
-        basis = self.xp.ascontiguousarray(self.directions.basis.astype(self.dtype, copy=False))
-        parts = [self._inside, mixed] + ([] if self._turn is None else [self._turn])
-        together = self.xp.asarray(np.concatenate([x.ravel() for x in parts]).astype(self.dtype))
-        ends = np.cumsum([x.size for x in parts])  # one transfer, as each takes long
-        inside, mixed, *turn = (
-            together[end - x.size : end].reshape(x.shape)
-            for x, end in zip(parts, ends, strict=True)
+        turn, outside = self._turn, self._outside[:, 0]
+        mixed = np.diag(outside) if turn is None else (turn * outside) @ turn.T
+        small = self._inside, turn, mixed
+        basis = self.directions.basis.astype(self.dtype, copy=False)
+        return basis, *(
+            x if x is None else np.ascontiguousarray(x, dtype=self.dtype) for x in small
         )
-        return basis, inside, (turn[0] if turn else None), mixed

@@ -6,7 +6,6 @@ import numpy as np
 
 from . import native
 from .losses import Loss
-from .newton import line_search
 from .precondition import Directions, Preconditioner, sampling_cost
 from .rows import Rows
 from .steps import ArraySteps, Search, half_squares
@@ -169,7 +168,7 @@ class _Solver:
 
     def newton(self, look, rho):
         """One step of Newton's method with a search along it."""
-        loss, n = self.loss, self.z.n
+        n = self.z.n
         rows, curvature = look.curvature()
         count = len(rows)
         few = 0 < count <= ALL_ROWS * n
@@ -177,20 +176,12 @@ class _Solver:
         part = self.steps.gathered(rows) if few else None  # a GPU copies while the host goes on
         precondition = self.preconditioner(curvature) if count else None
         most = min(max(4, int((self.max_passes - self.passes) / share) + 1), 500) if count else 0
-        p, fp, vp, pp, steps = self.steps.newton(
-            self.v, look.gradient, part, curvature,
+        steps = self.steps.newton(
+            self.v, self.f, self.a, rho, look.gradient, part, curvature,
             Search(self.ratio, most, self.check_every), precondition,
         )  # fmt: skip
         self.cg_steps += steps
         self.passes += steps * share + 0.5
-        vp, pp = loss.group(vp[None]), loss.group(pp[None])
-        loss_slope = loss.slope_along(self.f, self.a, fp, rho)
-
-        def slope(t):
-            return vp + t * pp + loss_slope(t)
-
-        t = line_search(slope, slope(np.zeros_like(vp)))
-        self.steps.move(self.v, self.f, t, p, fp)
         self.newton_steps += 1
 
     def preconditioner(self, curvature):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from .losses import host
-from .newton import direction
+from .newton import direction, line_search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,12 +79,19 @@ class ArraySteps:
         """These rows (n,) and a mapped copy of them, for products with them alone."""
         return rows, self.z.mapped(rows)
 
-    def newton(self, v, gradient, part, curvature, search, precondition):
-        """Newton's direction and what lies along it.
+    def newton(self, v, f, a, rho, gradient, part, curvature, search, precondition):
+        """Move weights and decision values by a step of Newton's method, in place.
 
         Parameters
         ----------
-        v, gradient : (K, D + 1) array
+        v : (K, D + 1) array
+            Weights, moved.
+        f : (N, K) array
+            Z v^T, moved.
+        a : (N, K) array
+            The multipliers that :meth:`look` was given.
+        rho : float
+        gradient : (K, D + 1) array
         part : tuple or None
             The rows with curvature as :meth:`gathered` has them; None for all rows.
         curvature : callable
@@ -95,12 +102,8 @@ class ArraySteps:
 
         Returns
         -------
-        p : (K, D + 1) array
-        fp : (N, K) array
-            Z p^T.
-        vp, pp : (K,) ndarray
-            <v, p> and <p, p> of each class.
         steps : int
+            Of the conjugate gradients.
         """
         xp, z = self.xp, self.z
         p, steps = gradient.astype(z.dtype), 0
@@ -119,17 +122,20 @@ class ArraySteps:
         fp = z.times(p)
         p = p.astype(np.float64)
         vp, pp = host(xp, xp.stack([(v * p).sum(axis=1), (p * p).sum(axis=1)]))
-        return p, fp, vp, pp, steps
+        vp, pp = (self.loss.group(x[None])[0] for x in (vp, pp))
+        of_loss = self.loss.slope_along(f, a, fp, rho)
+
+        def slope(t):
+            return vp + t * pp + of_loss(t)
+
+        t = xp.asarray(line_search(slope, slope(np.zeros_like(vp))))
+        v += t[:, None] * p
+        f += t.astype(f.dtype) * fp
+        return steps
 
     def _group(self, per_class):
         """Sums (K,) of each class as (K, 1), or (1, 1) where the classes are coupled."""
         return self.loss.group(per_class[None]).T
-
-    def move(self, v, f, t, p, fp):
-        """Add t (1, G) of the direction to weights and decision values, in place."""
-        xp = self.xp
-        v += xp.asarray(t.T) * p
-        f += xp.asarray(t.astype(f.dtype)) * fp
 
 
 def half_squares(xp, *vectors):
