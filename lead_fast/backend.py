@@ -21,9 +21,18 @@ def cpu():
     return _cpu
 
 
-def threads():
-    """Threads that native loops may use: OpenMP's setting, 1 in a forked child."""
-    return cpu().max_threads()
+BYTES_PER_THREAD = 1 << 20  # 50 us of reading; tests set it to 1
+
+
+def threads(work=None):
+    """Threads that native loops may use: OpenMP's setting, 1 in a forked child.
+
+    Where ``work`` is given, the bytes that are gone through, a thread should have its share of
+    them: on a machine that is busy elsewhere the others come some 4 ms late, which is more than all
+    the work on small features takes.
+    """
+    most = cpu().max_threads()
+    return most if work is None else max(1, min(most, work // BYTES_PER_THREAD))
 
 
 def extra():

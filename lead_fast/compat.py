@@ -9,11 +9,12 @@ PED, ETran), ``from LogME import ...``  `PARC_Score`, `NLEEP`, `PAC_Score`, `LDA
                                         `negative_conditional_entropy`, `transrate`
 ======================================  =========================================================
 
-Arguments, their order and defaults, and what comes back are those of the originals. Sums are
-float64, as theirs are. Arguments are never modified: the originals of SFDA_Score and PAC_Score
-overwrite the features. Labels need not be 0 to K - 1; a class number without samples, which the
-originals count as a class with undefined statistics, is no class here. What cannot be used raises
-:class:`lead_fast.errors.InputError`, and scores that cannot discriminate give a warning.
+Arguments, their order and defaults, and what comes back are those of the originals (of LogME's own
+where copies of it differ). Sums are float64, as theirs are. Arguments are never modified: the
+originals of SFDA_Score and PAC_Score overwrite the features. Labels need not be 0 to K - 1; a class
+number without samples, which the originals count as a class with undefined statistics, is no class
+here. What cannot be used raises :class:`lead_fast.errors.InputError`, and scores that cannot
+discriminate give a warning.
 
 References: github.com/TencentARC/SFDA, github.com/lixiaotong97/PED, the ETran code,
 github.com/thuml/LogME, github.com/thuml/Transfer-Learning-Library.
@@ -109,7 +110,10 @@ class LogME:
         return float(evidence.mean())
 
     def predict(self, f):
-        """Predicted class numbers (N,), or values (N, C) of a regression, for features (N, D)."""
+        """Predicted class numbers (N,), or values (N, C) of a regression, for features (N, D).
+
+        As github.com/thuml/LogME has it; SFDA's copy gives the soft-max of the classes' values.
+        """
         if not self.fitted:
             raise RuntimeError("not fitted, please call fit first")
         x, width = real_array(f, "features").astype(np.float64), self.ms.shape[1]

@@ -89,7 +89,7 @@ def evolve(initial, labels, rates, time=1.0, unit=1e-6, classes=None, device=Non
         check_findings(found, "initial", p.shape[0])
         return out.array
     return backend.cpu().evolve_logits(
-        p.data, p.dtype, encoded.codes, rates, t[0], backend.threads()
+        p.data, p.dtype, encoded.codes, rates, t[0], backend.threads(p.nbytes())
     )
 
 
@@ -158,7 +158,9 @@ def evolved_score(
                 "use cross_entropy='logits' for states that are not distributions"
             )
     fused = getattr(backend.cpu(), f"evolved_score_{cross_entropy}")
-    return fused(p.data, p.dtype, encoded.codes, rates, _times(times, unit), backend.threads())
+    times = _times(times, unit)
+    team = backend.threads(len(times) * p.nbytes())
+    return fused(p.data, p.dtype, encoded.codes, rates, times, team)
 
 
 def evolve_samples(initial, target, kernel, time=1.0, unit=1e-6):

@@ -46,6 +46,28 @@ class Features:
             return self.data
         return (self.data.astype(np.uint32) << 16).view(np.float32)
 
+    def nbytes(self, rows=None):
+        """Bytes of all rows, or of those that ``rows`` (M,) lists."""
+        n, d = self.shape
+        return (n if rows is None else len(rows)) * d * self.data.itemsize
+
+    def column_statistics(self, rows=None):
+        """Means and biased variances of the columns, and which rows are not finite.
+
+        Parameters
+        ----------
+        rows : ndarray (M,) of int64, optional
+            By default all.
+
+        Returns
+        -------
+        dict
+            ``mean`` and ``variance`` (D,) float64, ``non_finite`` and ``first_non_finite``.
+        """
+        # One pass, at the speed of the memory: a fourth of it is little work.
+        team = backend.threads(self.nbytes(rows) // 4)
+        return backend.cpu().column_statistics(self.data, self.dtype, rows, team)
+
     def __repr__(self):
         return f"Features(shape={self.shape}, dtype={self.dtype!r})"
 
@@ -162,7 +184,7 @@ def check_finite(x, name="features", found=None):
     ``found`` are the column statistics, if the caller has them already.
     """
     if found is None:
-        found = backend.cpu().column_statistics(x.data, x.dtype, None, backend.threads())
+        found = x.column_statistics()
     non_finite, first, n = found["non_finite"], found["first_non_finite"], x.shape[0]
     if non_finite:
         raise InputError(

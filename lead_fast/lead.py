@@ -188,7 +188,11 @@ class Lead:
     def _evolved(self, place, probability, rates, times):
         if place is None:
             return backend.cpu().evolved_score_label(
-                probability, self.labels.codes, rates, times, backend.threads()
+                probability,
+                self.labels.codes,
+                rates,
+                times,
+                backend.threads(len(times) * probability.nbytes),
             )
         scores, found = backend.cuda().evolved_score(
             False, True, probability.memory(), self.labels.codes_on(place), rates, times,

@@ -78,7 +78,7 @@ def column_map(x, scale, rows=None):
         with adapt.on_device(x) as (xp, data):
             found = adapt.statistics(xp, data, rows)
     else:
-        found = backend.cpu().column_statistics(x.data, x.dtype, rows, backend.threads())
+        found = x.column_statistics(rows)
     check_finite(x, found=found)
     mean, variance = found["mean"], found["variance"]
     if not np.isfinite(variance).all():
@@ -121,8 +121,8 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
             found = backend.cpu().svm_fit(
                 x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,
                 FORMS.index(options.svm), int(options.hinge), float(options.C),
-                float(options.tol), int(options.max_passes), options.seed, backend.threads(),
-                log_probability,
+                float(options.tol), int(options.max_passes), options.seed,
+                backend.threads(x.nbytes(rows)), log_probability,
             )  # fmt: skip
     report = SvmReport(*(found[k] for k in ("primal", "dual", "gap", "passes", "converged")))
     if not report.converged:
@@ -144,5 +144,5 @@ def label_log_probability(x, codes, n_classes, mapping, weights, bias, rows=None
             return adapt.label_log_probability(xp, data, codes, mapping, weights, bias, rows)
     return backend.cpu().svm_label_log_probability(
         x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,
-        weights, bias, backend.threads(),
+        weights, bias, backend.threads(x.nbytes(rows)),
     )  # fmt: skip

@@ -7,7 +7,7 @@ import numpy as np
 import threadpoolctl
 
 import lead_fast
-import lead_fast.backend
+from lead_fast import backend
 
 FORMS = [(svm, hinge) for svm in ("ww", "ovr", "cs") for hinge in (1, 2)]
 
@@ -63,10 +63,17 @@ def bfloat16_bits(features):
 
 @contextlib.contextmanager
 def threads(count):
-    """Run with this many threads in every OpenMP runtime and BLAS of the process."""
+    """Run with this many threads in every OpenMP runtime and BLAS of the process, however little.
+
+    So few bytes as tests have would be left to one thread.
+    """
     lead_fast.build_info()  # the extension's OpenMP runtime has to be loaded to be limited
-    with threadpoolctl.threadpool_limits(limits=count):
-        yield
+    before, backend.BYTES_PER_THREAD = backend.BYTES_PER_THREAD, 1
+    try:
+        with threadpoolctl.threadpool_limits(limits=count):
+            yield
+    finally:
+        backend.BYTES_PER_THREAD = before
 
 
 # ------------------------------------------------------------------------------------- tolerances
@@ -127,7 +134,7 @@ def plain_kernel(features, weights, biases, dtype=np.float32):
 def gpu_missing():
     """Why tests marked gpu cannot run here, or None. Starts CUDA's driver where there is one."""
     try:
-        lead_fast.backend.device_number("cuda")
+        backend.device_number("cuda")
     except lead_fast.errors.DeviceError as error:
         return f"no CUDA: {error}"
     return None

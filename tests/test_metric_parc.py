@@ -201,8 +201,14 @@ def test_errors_and_warnings(rng):
     x = rng.standard_normal((20, 5))
     with pytest.raises(InputError, match="equally far"):
         lf.score(x, np.arange(20), "parc")
-    with pytest.raises(InputError, match="equally far apart"), pytest.warns(ScoreWarning):
-        lf.score(np.ones((20, 5)), np.arange(20) % 2, "parc", n_components=None)
+    for n_components in (None, 3):
+        with pytest.raises(InputError, match="equally far apart"):
+            lf.score(np.ones((20, 5)), np.arange(20) % 2, "parc", n_components=n_components)
+    metric = PARC(np.arange(20) % 2, max_samples=12, n_components=3)
+    alike = x.copy()
+    alike[metric.rows] = x[0]
+    with pytest.raises(InputError, match="equally far apart"):
+        metric(alike)
     constant = x.copy()
     constant[4] = x.mean(axis=0)
     with pytest.warns(ScoreWarning):

@@ -14,6 +14,7 @@ import pytest
 
 import lead_fast as lf
 from lead_fast import backend
+from lead_fast.features import as_features
 
 
 def problem(n=400, d=1100, k=4, seed=0):
@@ -26,6 +27,20 @@ def problem(n=400, d=1100, k=4, seed=0):
 def _score_in_child(queue):
     features, labels = problem()
     queue.put((backend.threads(), lf.lead(features, labels, hidden=(64,)).score))
+
+
+def test_little_work_gets_few_threads(monkeypatch):
+    monkeypatch.setattr(backend.cpu(), "max_threads", lambda: 4)
+    assert backend.threads() == 4
+    assert [backend.threads(m << 20) for m in (0, 1, 2, 3, 4, 100)] == [1, 1, 2, 3, 4, 4]
+    asked = []
+    monkeypatch.setattr(
+        backend.cpu(), "column_statistics", lambda *given: asked.append(given[-1]) or {}
+    )
+    features = as_features(np.ones((3 << 10, 1 << 10), np.float32))  # 12 MB
+    features.column_statistics()
+    features.column_statistics(np.arange(10))
+    assert asked == [3, 1]
 
 
 @pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
@@ -129,6 +144,8 @@ def test_ctrl_c_stops_the_solver():
     program = textwrap.dedent(
         """
         import numpy as np, lead_fast as lf
+        from lead_fast import backend
+        backend.BYTES_PER_THREAD = 1  # with all threads
         rng = np.random.default_rng(0)
         x = rng.standard_normal((3000, 64)).astype(np.float32)
         y = rng.integers(0, 5, 3000)

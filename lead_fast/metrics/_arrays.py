@@ -5,7 +5,6 @@ from functools import cached_property
 
 import numpy as np
 
-from .. import backend
 from ..features import Features, check_finite
 from ..labels import check_count
 from ..svm_arrays import adapt
@@ -49,6 +48,9 @@ class ArrayShared(Shared):
         self.mean, self.variance = found["mean"], found["variance"]
         self._memo = {}
         self._check_range(data.dtype.name)
+        row = self._constant_row()
+        if row is not None:
+            self.data = xp.ascontiguousarray(xp.broadcast_to(row, data.shape))
 
     host = staticmethod(to_numpy)
 
@@ -113,9 +115,17 @@ class ArrayShared(Shared):
             for place, block in self.blocks():
                 sums += self.label_matrix[place].T @ block.astype(np.float64)
             return sums
-        # About the mean: columns far from zero lose nothing.
+        return self.class_means * self.counts[:, None]
+
+    @cached_property
+    def class_means(self):
+        """Mean of the features of each class, (K, D) float64; 0 for a class without samples."""
+        counts = self.counts[:, None]
+        if self.multi_label:
+            return self.class_sums / self.xp.maximum(counts, 1.0)
+        # About the mean: columns far from zero lose nothing, and constant ones have no deviation.
         centred = self._sum_by_class(lambda block, _: block - self.mean)
-        return centred + self.counts[:, None] * self.mean
+        return self.xp.where(counts > 0, self.mean + centred / self.xp.maximum(counts, 1.0), 0.0)
 
     @cached_property
     def class_variances(self):
@@ -216,6 +226,6 @@ def share_on(place, features, labels, dtype):
 def statistics(x):
     """Column statistics of :class:`Features` or of a DeviceArray, as ndarrays."""
     if isinstance(x, Features):
-        return backend.cpu().column_statistics(x.data, x.dtype, None, backend.threads())
+        return x.column_statistics()
     with adapt.on_device(x) as (xp, data):
         return adapt.statistics(xp, data)

@@ -26,6 +26,9 @@ _FLAT_FAR = 1e-14  # the same for float64 features that are all far from 0: floa
 class Shared:
     """One model's features, and what metrics derive from them.
 
+    Features of which no column is more than constant but for rounding are taken as exactly
+    constant, or metrics would make something of that rounding.
+
     Parameters
     ----------
     features : array-like (N, D)
@@ -75,13 +78,22 @@ class Shared:
         self.n, self.d = self.features.shape
         self.k = labels.n_classes
         check_count(labels, self.n)
-        found = backend.cpu().column_statistics(
-            self.features.data, self.features.dtype, None, backend.threads()
-        )
+        found = self.features.column_statistics()
         check_finite(self.features, found=found)
         self.mean, self.variance = found["mean"], found["variance"]  # (D,) float64, biased
         self._memo = {}
         self._check_range(self.features.dtype)
+        row = self._constant_row()
+        if row is not None:
+            self.features = as_features(np.tile(row, (self.n, 1)))
+
+    def _constant_row(self):
+        """What all samples are but for rounding, (D,); None if they differ or are the same."""
+        if bool(self.varies.any()) or not bool(self.variance.any()):
+            return None
+        row = self.mean.astype(self.dtype)
+        self.mean, self.variance = row.astype(np.float64), self.xp.zeros(self.d)
+        return row
 
     def _check_range(self, stored):
         with np.errstate(over="ignore"):
@@ -212,15 +224,15 @@ class Shared:
         for number, rows in enumerate(self.labels.rows_by_class()):
             if len(rows) == 0:
                 continue
-            found = backend.cpu().column_statistics(
-                self.features.data, self.features.dtype, rows, backend.threads()
-            )
+            found = self.features.column_statistics(rows)
             means[number], variances[number] = found["mean"], found["variance"]
         return self._frozen(means), self._frozen(variances)
 
     @cached_property
     def class_means(self):
         """Mean of the features of each class, (K, D) float64; 0 for a class without samples."""
+        if not self.multi_label:
+            return self._class_moments[0]
         return self._frozen(self.class_sums / self.xp.maximum(self.counts, 1.0)[:, None])
 
     @property

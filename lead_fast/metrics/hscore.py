@@ -121,6 +121,8 @@ def _in_feature_space(shared):
 
 def _in_sample_space(shared):
     """Score and rank: the overlap of projections on the spans of X's columns and of the labels."""
+    if not bool(shared.varies.any()):
+        return 0.0, 0  # its Gram matrix would be rounding
     xp, gram = shared.xp, shared.sample_gram - shared.sample_gram.mean(axis=0)
     gram -= gram.mean(axis=1)[:, None]
     values, vectors = eigh((gram + gram.T) / 2)

@@ -162,7 +162,8 @@ def maximum_evidence(ridge, method="fixed-point", epsilon=_EPSILON):
     Raises
     ------
     InputError
-        A target that is fitted exactly, or is 0, where `epsilon` is 0: its evidence has no maximum.
+        Where `epsilon` is 0, a target that is fitted exactly, is 0, or is orthogonal to the
+        features: its evidence has no maximum.
     """
     icml = method == "icml"
     out = np.empty((4, ridge.k))
@@ -171,8 +172,8 @@ def maximum_evidence(ridge, method="fixed-point", epsilon=_EPSILON):
             out[:, target] = _fixed_point(ridge, target, icml, epsilon)
         if not np.isfinite(out[:, target]).all():
             raise InputError(
-                "logme: the features fit a class or target exactly, so that the evidence grows "
-                "without bound; use more samples or fewer features"
+                "logme: the features fit a class or target exactly, or are all 0 where it is not, "
+                "so that the evidence grows without bound; use more samples or other features"
             )
     return out
 

@@ -15,6 +15,7 @@ _RANDOM_STATE = 1919
 _OVERSAMPLES = 10  # columns beyond those wanted, scikit-learn's default
 _NOISE = 64.0  # roundings of the largest component; up to 2 were seen where there is nothing else
 _TOL = {"float32": 3e-6, "float64": 1e-12}
+_EQUALLY_FAR = "parc: all samples are equally far apart; are the features constant?"
 
 
 class PARC(Metric):
@@ -137,6 +138,8 @@ class PARC(Metric):
                 warn(f"parc: {odd} samples have none or all of the labels; their distance is 1")
         x = shared.by_column.x
         x = x if self.rows is None else x[shared.put(self.rows)]
+        if _alike(x):
+            raise InputError(_EQUALLY_FAR)
         if self.n_components is not None:
             x = _reduce(x, min(self.n_components, *x.shape))
         z, undefined = _unit_rows(shared.xp, x)
@@ -150,8 +153,13 @@ class PARC(Metric):
         else:
             correlation = spearman_sorted(z, self.pairs)
         if not np.isfinite(correlation):
-            raise InputError("parc: all samples are equally far apart; are the features constant?")
+            raise InputError(_EQUALLY_FAR)
         return 100.0 * min(max(correlation, -1.0), 1.0)
+
+
+def _alike(x):
+    """Whether all samples are the same, of which components would be rounding alone."""
+    return bool((x[0] == x[-1]).all()) and bool((x == x[0]).all())
 
 
 def _reduce(x, count):

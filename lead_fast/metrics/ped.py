@@ -168,6 +168,7 @@ class Moved(_shared.Shared):
         after = (base.class_means + shift - self.mean) ** 2
         self.variance = base.variance + weight @ (after - before)
         self.class_sums = base.class_sums + base.counts[:, None] * shift
+        self.class_means = base.class_means + shift
         self.counts = base.counts
         self._memo = {}
 
