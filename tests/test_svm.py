@@ -368,6 +368,16 @@ def test_input_is_left_alone(svm, hinge):
     assert np.array_equal(before[0], features) and np.array_equal(before[1], labels)
 
 
+@pytest.mark.parametrize("svm", ["ww", "ovr", "cs"])
+def test_a_cost_that_overflows_certifies_nothing(svm):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 60)
+    model = lf.MultiClassSVM(svm, C=1e307, max_passes=20)
+    with pytest.warns(lf.errors.ConvergenceWarning, match="gap of inf"):
+        model.fit(rng.standard_normal((60, 5)), labels)
+    assert not model.converged_
+
+
 # ------------------------------------------------------------------------------ reproducibility
 
 

@@ -114,8 +114,10 @@ class Certificate {
                           });
         const double loss = std::accumulate(loss_.begin(), loss_.end(), 0.0);
         report.primal = primal + s_.options.cost * loss;
-        // Both are exact but for float64 rounding, which may leave a gap of -1e-16 at the optimum.
-        report.gap = std::max(0.0, (report.primal - report.dual) / report.primal);
+        // Both are exact but for float64 rounding, which may leave a gap of -1e-16 at the optimum;
+        // where they overflow (a huge cost) nothing is certified.
+        const double gap = (report.primal - report.dual) / report.primal;
+        report.gap = std::isnan(gap) ? INFINITY : std::max(0.0, gap);
     }
 
   private:

@@ -208,7 +208,8 @@ class _Solver:
         primal = size + exact.primal(exact.margins(f))
         dual = exact.dual(a) - dual_size
         dual = max(0.0, dual)  # multipliers of zero are feasible, too
-        gap = max(0.0, (primal - dual) / primal)
+        gap = (primal - dual) / primal
+        gap = np.inf if np.isnan(gap) else max(0.0, gap)  # NaN where a huge C overflows
         self.f = xp.ascontiguousarray(f.astype(self.dtype))
         v = self.v.copy()
         return Fit(
