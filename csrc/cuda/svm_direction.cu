@@ -128,15 +128,14 @@ class Newton {
           classes_(rows.classes),
           length_(system.matrix.x.d + 1),
           values_(call, products_.block() * products_.stride()),
-          wide_(call, classes_ * system.matrix.x.d),
+          wide_(call, products_.stride() * system.matrix.x.d),
           shift_(call, classes_),
-          product_(call, classes_ * system.matrix.x.d),
+          product_(call, products_.stride() * system.matrix.x.d),
           seen_(call, 2 * classes_ * std::max(1, precondition.rank)),
           factors_(call,
                    precondition.rank == 0 ? 0 : classes_ * (precondition.rank + 2 * classes_)),
           total_(call, classes_) {
-        // Products may load what pads the rows, though no result depends on it.
-        if (products_.stride() != classes_) values_.zero();
+        if (products_.stride() != classes_) wide_.zero();  // behind the classes it stays so
         if (precondition.rank == 0) return;
         // In one transfer, as a transfer takes long.
         std::vector<float> all(precondition.inside,

@@ -15,7 +15,7 @@ std::int64_t rows_at_once(const SvmMatrix& m) {
     return std::min(m.x.n, std::max<std::int64_t>(64, kBlockBytes / (4 * m.x.d)));
 }
 
-// TF32 products are fast only with rows that start on 16 bytes.
+// TF32 products are fast only with rows that start and end on 16 bytes.
 std::int64_t stride_of(int classes, bool narrow, bool allow_tf32) {
     return narrow || !allow_tf32 ? classes : (std::int64_t{classes} + 3) / 4 * 4;
 }
@@ -72,7 +72,7 @@ void SvmProducts::forward(const float* rows, std::int64_t count, const float* wi
     if (narrow_) {
         narrow_rows(call_, matrix_.x, wide, static_cast<int>(classes_), values);
     } else {
-        blas_.multiply(count, classes_, d, {rows, d}, {wide, d, true}, 0.0f, values, stride_,
+        blas_.multiply(count, stride_, d, {rows, d}, {wide, d, true}, 0.0f, values, stride_,
                        allow_tf32_);
     }
 }
@@ -83,8 +83,8 @@ void SvmProducts::backward(const float* rows, std::int64_t count, const float* g
     if (narrow_) {
         narrow_columns(call_, matrix_.x, g, static_cast<int>(classes_), product);
     } else {
-        blas_.multiply(classes_, d, count, {g, stride_, true}, {rows, d}, add ? 1.0f : 0.0f,
-                       product, d, allow_tf32_);
+        blas_.multiply(stride_, d, count, {g, stride_, true}, {rows, d}, add ? 1.0f : 0.0f, product,
+                       d, allow_tf32_);
     }
 }
 

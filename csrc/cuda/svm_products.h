@@ -11,8 +11,10 @@ class SvmProducts {
     // The matrix must outlive this.
     SvmProducts(const Call& call, const SvmMatrix& matrix, int classes, bool allow_tf32);
 
-    std::int64_t block() const { return block_; }    // rows at a time
-    std::int64_t stride() const { return stride_; }  // numbers between rows of decision values
+    std::int64_t block() const { return block_; }  // rows at a time
+    // Numbers between rows of decision values: the classes, or more where products are faster with
+    // a multiple of four; the others are 0.
+    std::int64_t stride() const { return stride_; }
     const Blas& blas() const { return blas_; }
     // The map of the factor; null where there is none, or the rows are mapped themselves.
     const double* centre() const { return matrix_.convert ? nullptr : matrix_.centre; }
@@ -20,9 +22,9 @@ class SvmProducts {
 
     // The rows from `first` on, of which `count` are wanted; good until the next call.
     const float* rows(std::int64_t first, std::int64_t count) const;
-    // values (count, stride) = rows wide^T, wide (classes, d).
+    // values (count, stride) = rows wide^T, wide (stride, d) with 0 behind the classes.
     void forward(const float* rows, std::int64_t count, const float* wide, float* values) const;
-    // product (classes, d) = g^T rows, added to what is there if `add`; g (count, stride).
+    // product (stride, d) = g^T rows, added to what is there if `add`; g (count, stride).
     void backward(const float* rows, std::int64_t count, const float* g, bool add,
                   float* product) const;
 
