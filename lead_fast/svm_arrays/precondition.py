@@ -9,7 +9,7 @@ from .losses import host
 
 RANK = 64
 SAMPLE = 2048  # rows from which the directions come
-SWEEPS = 4  # of the subspace iteration
+SWEEPS = 2  # of the subspace iteration
 
 
 class Directions:
