@@ -44,19 +44,23 @@ def add_commands(commands):
 
 
 def _extract(arguments):
-    from .extract import extract
+    from .extract.run import extract_model
+    from .extract.setting import Setting
 
+    # Before any model is loaded or fetched: what is wrong for one would be so for all.
+    setting = Setting.checked(
+        arguments.data, arguments.out, arguments.device, arguments.precision, arguments.dtype,
+        arguments.batch_size, arguments.workers,
+    )  # fmt: skip
     layers = arguments.layers.split(",") if arguments.layers else None
     results = []
     for spec in _models(arguments.models):
         entry = {"model": spec, "state": "failed", "error": None, "files": []}
         results.append(entry)
         try:
-            found = extract(
-                spec, arguments.data, arguments.out, layers=layers, join=arguments.join,
-                logits=arguments.logits, device=arguments.device, precision=arguments.precision,
-                dtype=arguments.dtype, batch_size=arguments.batch_size, workers=arguments.workers,
-            )  # fmt: skip
+            found = extract_model(
+                spec, setting, layers=layers, join=arguments.join, logits=arguments.logits
+            )
         except LeadFastError as error:
             entry["error"] = one_line(error)
             say("error", f"{printable(spec)}: {entry['error']}")

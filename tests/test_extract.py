@@ -13,8 +13,8 @@ import pytest
 import lead_fast
 from lead_fast import _optional as optional
 from lead_fast import cli
-from lead_fast.errors import InputError, InputTypeError
-from lead_fast.extract import files, images, sources
+from lead_fast.errors import DeviceError, InputError, InputTypeError
+from lead_fast.extract import files, images, run, setting, sources
 from lead_fast.zoo import formats
 
 torch = pytest.importorskip("torch")
@@ -438,3 +438,68 @@ def test_the_command(vit, folder, tmp_path, capsys):
     assert second.err.startswith("lead-fast: error: hf:/nowhere: ")
     assert lead_fast.rank(out, metric="leep").best == "vit"
     assert cli.main(["extract", "--data", str(folder), "--out", str(out), "--models", "x"]) == 1
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """Models that the command opens: modules by their names, here without a library."""
+    found = []
+
+    def open_model(model, logits=False, name=None):
+        found.append(model)
+        return sources.Source(name or model.partition(":")[2], Net(len(found)))
+
+    monkeypatch.setattr(run, "open_model", open_model)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--precision", "int8"], "precision: 'int8' does not exist"),
+        (["--dtype", "float64"], "dtype: 'float64' does not exist"),
+        (["--batch-size", "0"], "batch_size: must be at least 1"),
+        (["--workers", "-1"], "workers: must be at least 0"),
+        (["--data", "{tmp}/none"], "none: no such directory of images"),
+        (["--data", "{tmp}/data/cat"], "at least two classes"),
+        (["--out", "{tmp}/data/notes.txt"], "notes.txt: File exists"),
+        (["--device", "gpu"], "device: gpu cannot be used"),
+    ],
+)
+def test_wrong_usage_is_told_before_any_model_is_loaded(
+    opened, folder, tmp_path, call, options, message
+):
+    options = [option.format(tmp=tmp_path) for option in options]
+    status, out, err = call("extract", "--data", folder, "--out", tmp_path / "zoo", *options,
+                            "--models", "hf:a", "hf:b")  # fmt: skip
+    assert (status, out, opened) == (2, "", [])
+    assert len(err.splitlines()) == 1 and message in err
+    assert not (tmp_path / "zoo").exists()
+
+
+def test_devices_that_are_not_there(monkeypatch):
+    net = Net()
+    for device in ("foo", "cpu:x"):
+        with pytest.raises(DeviceError, match=f"device: {device} cannot be used"):
+            lead_fast.extract(net, pairs(), device=device)
+
+    def empty(*shape, device):  # as a torch that was built without CUDA
+        raise AssertionError("Torch not compiled with CUDA enabled")
+
+    monkeypatch.setattr(torch, "empty", empty)
+    with pytest.raises(DeviceError, match=r"cuda cannot be used \(Torch not compiled with CUDA"):
+        lead_fast.extract(net, pairs(), device="cuda")
+
+
+def test_the_folder_is_looked_at_once(opened, folder, tmp_path, call, monkeypatch):
+    folders = []
+
+    def open_folder(folder):
+        folders.append(folder)
+        return images.ImageFolder(folder)
+
+    monkeypatch.setattr(setting, "open_folder", open_folder)
+    status, _, err = call("extract", "--data", folder, "--out", tmp_path / "zoo", "--workers", 0,
+                          "--models", "hf:a", "hf:b", "--json")  # fmt: skip
+    assert (status, len(folders), opened) == (0, 1, ["hf:a", "hf:b"]), err
+    assert set(lead_fast.rank(tmp_path / "zoo", metric="knn").scores) == {"a", "b"}

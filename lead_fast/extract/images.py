@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 from pathlib import Path
@@ -10,10 +11,11 @@ import numpy as np
 
 from .._optional import need
 from .._text import name_list, one_line
-from ..errors import InputError, InputTypeError
+from ..errors import InputError
 from ..zoo.read import natural_key
 
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+_SAVED = ("info", "dict")  # what save_to_disk writes of a data set, and of several
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
 
@@ -42,7 +44,30 @@ def default_transform(image, size=224):
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-class ImageFolder:
+class Folder:
+    """Images of a folder, prepared for whichever model is to see them.
+
+    Attributes
+    ----------
+    transform : callable or None
+        From an RGB image of PIL to a tensor; None for :func:`default_transform`.
+    fingerprint : str
+        Of the images, not of what prepares them.
+    """
+
+    transform = None
+
+    def prepared(self, transform):
+        """The same images for a model, which need not be looked for again."""
+        found = copy.copy(self)
+        found.transform = transform
+        return found
+
+    def _prepare(self, image):
+        return (self.transform or default_transform)(image)
+
+
+class ImageFolder(Folder):
     """Images in one directory per class: ``DATA/CLASS/**/IMAGE``.
 
     Parameters
@@ -68,7 +93,7 @@ class ImageFolder:
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such directory of images")
-        self.transform = transform or default_transform
+        self.transform = transform
         self.paths, self.labels, self.classes = [], [], []
         found = hashlib.sha256()
         for directory in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
@@ -102,10 +127,10 @@ class ImageFolder:
                 image = image.convert("RGB")
         except (OSError, ValueError, SyntaxError) as error:
             raise InputError(f"{path}: not a readable image ({one_line(error)})") from error
-        return self.transform(image), self.labels[index]
+        return self._prepare(image), self.labels[index]
 
 
-class SavedDataset:
+class SavedDataset(Folder):
     """A data set of Hugging Face that was saved by ``save_to_disk``.
 
     Parameters
@@ -134,7 +159,7 @@ class SavedDataset:
                 f"{name_list(features)}"
             )
         self._image, self._label = images[0], labels[0]
-        self.transform = transform or default_transform
+        self.transform = transform
         self.labels = list(self._rows[self._label])
         self.classes = getattr(features[self._label], "names", None)
         self.fingerprint = str(self._rows._fingerprint)
@@ -144,37 +169,10 @@ class SavedDataset:
 
     def __getitem__(self, index):
         row = self._rows[int(index)]
-        return self.transform(row[self._image].convert("RGB")), row[self._label]
+        return self._prepare(row[self._image].convert("RGB")), row[self._label]
 
 
-def open_data(data, transform=None, batch_size=64, workers=0, pin_memory=False):
-    """A loader of batches, and the fingerprint of what it loads ("" if it has none).
-
-    Parameters
-    ----------
-    data : path-like, Dataset or DataLoader
-        A folder of images; a folder that ``datasets`` saved; what PyTorch has. A DataLoader is used
-        as it is; it must not shuffle if several models are to have the same order of samples.
-    transform : callable, optional
-        For folders.
-    batch_size, workers : int
-        Images of a batch; processes that decode, 0 for this one.
-    pin_memory : bool
-        Whether batches are put where a GPU reads them fastest.
-    """
-    torch = need("torch", "extracting features")
-    if isinstance(data, str | os.PathLike):
-        saved = os.path.exists(os.path.join(data, "dataset_info.json")) or os.path.exists(
-            os.path.join(data, "dataset_dict.json")
-        )
-        data = SavedDataset(data, transform) if saved else ImageFolder(data, transform)
-    if isinstance(data, torch.utils.data.DataLoader):
-        return data, getattr(data.dataset, "fingerprint", "")
-    if not hasattr(data, "__getitem__") or not hasattr(data, "__len__"):
-        raise InputTypeError(
-            f"data: expected a folder, a Dataset or a DataLoader, not {type(data).__name__}"
-        )
-    loader = torch.utils.data.DataLoader(
-        data, batch_size=batch_size, num_workers=workers, pin_memory=pin_memory
-    )
-    return loader, getattr(data, "fingerprint", "")
+def open_folder(folder):
+    """The data set in a folder, as it was saved or by its directories."""
+    saved = (os.path.exists(os.path.join(folder, f"dataset_{what}.json")) for what in _SAVED)
+    return SavedDataset(folder) if any(saved) else ImageFolder(folder)

@@ -5,24 +5,18 @@ from __future__ import annotations
 import importlib.metadata
 import sys
 import time
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
-from .._optional import need
-from .._text import one_line
 from .._version import __version__
-from ..errors import InputError
-from ..options import choice, integer
+from .batches import batches, loader_of
 from .files import file_name, matches, weights_fingerprint, write
-from .images import open_data
+from .images import Folder
+from .passes import Pass
+from .setting import Setting
 from .sources import open_model
 from .taps import Taps
-
-PRECISIONS = ("float32", "float16", "bfloat16")
-DTYPES = ("float16", "float32")
 
 
 @dataclass
@@ -140,41 +134,41 @@ def extract(
     >>> {layer: x.shape for layer, x in found.features.items()}
     {'0': (10, 8), '1': (10, 8)}
     """
-    torch = need("torch", "extracting features")
-    choice("precision", precision, PRECISIONS)
-    choice("dtype", dtype, DTYPES)
-    batch_size = integer("batch_size", batch_size, 1)
-    workers = integer("workers", workers, 0)
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    setting = Setting.checked(data, out, device, precision, dtype, batch_size, workers)
+    return extract_model(model, setting, name, layers, join, logits, transform, progress)
+
+
+def extract_model(
+    model, setting, name=None, layers=None, join=False, logits=False, transform=None, progress=None
+):
+    """What :func:`extract` does, of a :class:`Setting` that several models share."""
     source = open_model(model, logits, name)
     layers = [layers] if isinstance(layers, str) else layers
     taps = Taps(source.module, layers, logits or (source.classifier and not layers), join)
-    loader, fingerprint = open_data(
-        data, transform or source.transform, batch_size, workers, device.type == "cuda"
-    )
+    data = setting.data
+    if isinstance(data, Folder):
+        data = data.prepared(transform or data.transform or source.transform)
+    pin_memory = setting.device.type == "cuda"
+    loader = loader_of(data, setting.batch_size, setting.workers, pin_memory)
+    fingerprint = getattr(loader.dataset, "fingerprint", "")
     known = {
-        "data": fingerprint, "weights": weights_fingerprint(source.module), "dtype": dtype,
-        "logits": str(logits), "precision": precision,
+        "data": fingerprint, "weights": weights_fingerprint(source.module), "dtype": setting.dtype,
+        "logits": str(logits), "precision": setting.precision,
         "preprocessing": source.preprocessing if transform is None else "given",
     }  # fmt: skip
     paths = {}
-    if out is not None:
-        out = Path(out)
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"{out}: {error.strerror}") from error
-        paths = {layer: out / file_name(source.name, layer) for layer in taps.kinds}
+    if setting.out is not None:
+        paths = {layer: setting.out / file_name(source.name, layer) for layer in taps.kinds}
         if fingerprint and all(
             path.exists() and matches(path, {**known, "layer": taps.kinds[layer]})
             for layer, path in paths.items()
         ):
             return Extracted(paths=list(paths.values()), skipped=True)
-    source.module.to(device)
-    found = _Pass(taps, device, precision, np.dtype(dtype), logits, batch_size)
+    source.module.to(setting.device)
+    found = Pass(taps, setting, logits)
     started = time.perf_counter()
     for images, labels in _bar(loader, source.name, progress):
-        found.add(*_batch(images, labels))
+        found.add(images, labels)
     features, labels, kept = found.arrays()
     seconds = time.perf_counter() - started
     for layer, path in paths.items():
@@ -192,139 +186,19 @@ def extract(
     )  # fmt: skip
 
 
-class _Pass:
-    """One pass over the images: what the taps gave so far.
-
-    Parameters
-    ----------
-    taps : Taps
-    device : torch.device
-    precision : str
-    dtype : dtype
-        Of the features that are kept.
-    logits : bool
-        Whether to keep logits.
-    size : int
-        Images at a time.
-    """
-
-    def __init__(self, taps, device, precision, dtype, logits, size):
-        self.size = size
-        self._taps, self._device, self._dtype, self._logits = taps, device, dtype, logits
-        self._precision = precision
-        self._features = {name: [] for name in taps.kinds}
-        self._labels, self._kept, self._rows = [], [], 0
-
-    def add(self, images, labels):
-        """Run the model on a batch; in parts, where memory does not suffice for the whole."""
-        at = 0
-        while at < len(images):
-            part = images[at : at + self.size]
-            try:
-                features, logits = self._run(part)
-            except Exception as error:
-                if not _out_of_memory(error):
-                    raise
-                if self.size == 1 or len(part) == 1:
-                    raise InputError("not enough memory for a single image") from error
-                self.size = min(self.size, len(part)) // 2
-                features = logits = None
-                _free(self._device)
-                continue
-            for name, values in features.items():
-                self._features[name].append(self._checked(values, name))
-            if self._logits:
-                self._kept.append(logits.float().cpu().numpy())
-            at += len(part)
-            self._rows += len(part)
-        self._labels.append(np.asarray(labels))
-
-    def _run(self, images):
-        import torch
-
-        images = images.to(self._device, non_blocking=True)
-        cast = nullcontext()
-        if self._precision != "float32":
-            cast = torch.autocast(self._device.type, getattr(torch, self._precision))
-        with torch.inference_mode(), cast:
-            return self._taps(images)
-
-    def _checked(self, values, name):
-        values = values.float().cpu().numpy()
-        what = _called(name)
-        if not np.isfinite(values).all():
-            bad = int((~np.isfinite(values).all(axis=1)).argmax())
-            raise InputError(f"{what}: NaN or infinity, first in image {self._rows + bad}")
-        most = float(np.abs(values).max(initial=0.0))
-        if most > float(np.finfo(self._dtype).max):
-            raise InputError(f"{what}: {most:.3g} is beyond {self._dtype}; use dtype float32")
-        return values.astype(self._dtype)
-
-    def arrays(self):
-        """Features by layer, labels, and logits or None."""
-        if not self._rows:
-            raise InputError("data: no image in it")
-        labels = np.concatenate(self._labels)
-        if len(labels) != self._rows:
-            raise InputError(f"data: {len(labels)} labels for {self._rows} images")
-        features = {}
-        for name in list(self._features):
-            parts = self._features.pop(name)  # one layer at a time is there twice
-            if len({part.shape[1] for part in parts}) > 1:
-                raise InputError(f"{_called(name)}: of another width from batch to batch")
-            features[name] = np.concatenate(parts)
-        return features, labels, np.concatenate(self._kept) if self._kept else None
-
-
-def _called(name):
-    return f"layer {name}" if name else "features"
-
-
-def _batch(images, labels):
-    """A batch as a tensor of images and an array of labels."""
-    if not hasattr(images, "to"):
-        raise InputError(f"data: images come as {type(images).__name__}, not as a tensor")
-    return images, labels.numpy() if hasattr(labels, "numpy") else np.asarray(labels)
-
-
-def _pairs(loader):
-    for batch in loader:
-        if isinstance(batch, dict) or hasattr(batch, "keys"):
-            labels = batch["labels"] if "labels" in batch else batch.get("label")
-            yield batch.get("pixel_values"), labels
-        elif isinstance(batch, tuple | list) and len(batch) == 2:
-            yield batch
-        else:
-            raise InputError("data: a batch must be a pair of images and labels")
-
-
 def _bar(loader, name, progress):
     if progress is None:
         progress = sys.stderr is not None and sys.stderr.isatty()
     if not progress:
-        yield from _pairs(loader)
+        yield from batches(loader)
         return
     from tqdm import tqdm
 
     total = len(loader.dataset) if hasattr(loader.dataset, "__len__") else None
     with tqdm(total=total, desc=name, unit="image", file=sys.stderr, leave=False) as bar:
-        for images, labels in _pairs(loader):
+        for images, labels in batches(loader):
             yield images, labels
             bar.update(len(labels))
-
-
-def _out_of_memory(error):
-    text = one_line(error).lower()
-    return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate" in text)
-    )
-
-
-def _free(device):
-    if device.type == "cuda":
-        import torch
-
-        torch.cuda.empty_cache()
 
 
 def _about(source, model, rate):
