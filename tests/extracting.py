@@ -2,7 +2,7 @@
 
 import torch
 
-from lead_fast.extract import images
+from lead_fast.extract import images, run, sources
 
 
 class Net(torch.nn.Module):
@@ -28,3 +28,16 @@ def pairs(n=20, seed=0):
 def small(image):
     """A transform that costs little."""
     return images.default_transform(image, 16)
+
+
+def opened(monkeypatch, **modules):
+    """Names of models get these modules, others a :class:`Net`; a list of what has been opened."""
+    found = []
+
+    def open_model(model, logits=False, name=None):
+        found.append(model)
+        what = model.partition(":")[2]
+        return sources.Source(name or what, modules.get(what, Net(len(found))))
+
+    monkeypatch.setattr(run, "open_model", open_model)
+    return found

@@ -14,7 +14,7 @@ import lead_fast
 from lead_fast import _optional as optional
 from lead_fast import cli
 from lead_fast.errors import DeviceError, InputError, InputTypeError
-from lead_fast.extract import files, images, run, setting, sources
+from lead_fast.extract import files, images, setting, sources
 from lead_fast.zoo import formats
 
 torch = pytest.importorskip("torch")
@@ -440,19 +440,6 @@ def test_the_command(vit, folder, tmp_path, capsys):
     assert cli.main(["extract", "--data", str(folder), "--out", str(out), "--models", "x"]) == 1
 
 
-@pytest.fixture
-def opened(monkeypatch):
-    """Models that the command opens: modules by their names, here without a library."""
-    found = []
-
-    def open_model(model, logits=False, name=None):
-        found.append(model)
-        return sources.Source(name or model.partition(":")[2], Net(len(found)))
-
-    monkeypatch.setattr(run, "open_model", open_model)
-    return found
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -467,8 +454,9 @@ def opened(monkeypatch):
     ],
 )
 def test_wrong_usage_is_told_before_any_model_is_loaded(
-    opened, folder, tmp_path, call, options, message
+    folder, tmp_path, call, monkeypatch, options, message
 ):
+    opened = extracting.opened(monkeypatch)
     options = [option.format(tmp=tmp_path) for option in options]
     status, out, err = call("extract", "--data", folder, "--out", tmp_path / "zoo", *options,
                             "--models", "hf:a", "hf:b")  # fmt: skip
@@ -491,8 +479,8 @@ def test_devices_that_are_not_there(monkeypatch):
         lead_fast.extract(net, pairs(), device="cuda")
 
 
-def test_the_folder_is_looked_at_once(opened, folder, tmp_path, call, monkeypatch):
-    folders = []
+def test_the_folder_is_looked_at_once(folder, tmp_path, call, monkeypatch):
+    opened, folders = extracting.opened(monkeypatch), []
 
     def open_folder(folder):
         folders.append(folder)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 
 from .._optional import need
+from .._text import one_line
 from ..errors import InputError
 
 
@@ -30,24 +33,58 @@ def loader_of(data, batch_size, workers, pin_memory):
 
 
 def batches(loader):
-    """Pairs of a tensor of images and an array of labels."""
-    for images, labels in _pairs(loader):
-        yield _batch(images, labels)
+    """Pairs of a tensor of images and an array of labels.
+
+    Raises
+    ------
+    InputError
+        For whatever is raised by the data, by what prepares images or by a process that decodes.
+    """
+    try:
+        for batch in loader:
+            yield _checked(*_pair(batch))
+    except Exception as error:
+        text = _original(error)
+        if not isinstance(error, InputError):
+            text = f"data: {type(error).__name__} ({text})"
+        elif text == str(error):
+            raise
+        raise InputError(one_line(text)) from error
 
 
-def _batch(images, labels):
-    """A batch as a tensor of images and an array of labels."""
-    if not hasattr(images, "to"):
+def _pair(batch):
+    if isinstance(batch, dict) or hasattr(batch, "keys"):
+        return batch.get("pixel_values"), batch.get("labels", batch.get("label"))
+    if isinstance(batch, tuple | list) and len(batch) == 2:
+        return batch
+    raise InputError("data: a batch must be a pair of images and labels")
+
+
+def _checked(images, labels):
+    """A batch as a tensor of images and an array of as many labels."""
+    torch = need("torch", "extracting features")
+    if not isinstance(images, torch.Tensor) or images.ndim == 0:
         raise InputError(f"data: images come as {type(images).__name__}, not as a tensor")
-    return images, labels.numpy() if hasattr(labels, "numpy") else np.asarray(labels)
+    if labels is None:
+        raise InputError("data: a batch without labels, which a zoo needs")
+    if isinstance(labels, torch.Tensor):
+        labels = labels.detach().cpu().numpy()
+    labels = np.asarray(labels)
+    if labels.dtype.kind not in "biufU":
+        raise InputError(f"data: labels of dtype {labels.dtype}; they must be integers or strings")
+    if labels.shape[:1] != images.shape[:1]:
+        raise InputError(f"data: labels of shape {labels.shape} for {len(images)} images")
+    return images, labels
 
 
-def _pairs(loader):
-    for batch in loader:
-        if isinstance(batch, dict) or hasattr(batch, "keys"):
-            labels = batch["labels"] if "labels" in batch else batch.get("label")
-            yield batch.get("pixel_values"), labels
-        elif isinstance(batch, tuple | list) and len(batch) == 2:
-            yield batch
-        else:
-            raise InputError("data: a batch must be a pair of images and labels")
+def _original(error):
+    """What an exception said where it was raised.
+
+    PyTorch raises what a worker's process did with that process's whole traceback as its text, of
+    which the last lines are the exception's own.
+    """
+    text = str(error)
+    if "Original Traceback" not in text:
+        return text
+    # The last one, as exceptions before it are its causes.
+    return re.split(rf"^(?:\w+\.)*{type(error).__name__}: ", text, flags=re.M)[-1].rstrip()

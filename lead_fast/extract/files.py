@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import re
 from pathlib import Path
 
+import numpy as np
+
 from .._optional import need
+from .._text import one_line
 from ..errors import InputError
 from ..zoo import formats
 
@@ -43,6 +47,7 @@ def write(path, arrays, metadata):
     metadata : dict {str: str}
     """
     save_file = need("safetensors.numpy", "writing features").save_file
+    failed = need("safetensors", "writing features").SafetensorError
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -52,9 +57,22 @@ def write(path, arrays, metadata):
         os.replace(temporary, path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
+    except failed as error:  # the library's own name for a disk that is full
+        raise InputError(f"{path}: cannot be written ({one_line(error)})") from error
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def label_numbers(labels):
+    """Labels as numbers, which is all that a file holds, and the metadata that names them.
+
+    Strings become their places among the sorted names: what every metric makes of them, too.
+    """
+    if labels.dtype.kind != "U":
+        return labels, {}
+    names, places = np.unique(labels, return_inverse=True)
+    return places.reshape(labels.shape), {"classes": json.dumps(names.tolist())}
 
 
 def weights_fingerprint(module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import os
@@ -63,8 +64,23 @@ class Folder:
         found.transform = transform
         return found
 
-    def _prepare(self, image):
-        return (self.transform or default_transform)(image)
+    def _prepare(self, image, where):
+        try:
+            return (self.transform or default_transform)(image)
+        except Exception as error:  # of a library's, or of the caller's own
+            text = f"{type(error).__name__}: {one_line(error)[:300]}"
+            raise InputError(f"{where}: cannot be prepared for the model ({text})") from error
+
+
+@contextlib.contextmanager
+def _readable(where):
+    """What is raised while an image is read becomes an error that says where."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # Pillow's, of damaged files in many formats, and the system's
+        raise InputError(f"{where}: not a readable image ({one_line(error)})") from error
 
 
 class ImageFolder(Folder):
@@ -96,7 +112,11 @@ class ImageFolder(Folder):
         self.transform = transform
         self.paths, self.labels, self.classes = [], [], []
         found = hashlib.sha256()
-        for directory in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
+        try:
+            entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
+        except OSError as error:
+            raise InputError(f"{folder}: {error.strerror}") from error
+        for directory in entries:
             if not directory.is_dir() or directory.name.startswith("."):
                 continue
             images = sorted(
@@ -104,7 +124,7 @@ class ImageFolder(Folder):
             )
             for path in images:
                 name = path.relative_to(folder).as_posix()
-                found.update(f"{name} {path.stat().st_size}\n".encode("utf-8", "surrogateescape"))
+                found.update(f"{name} {_size(path)}\n".encode("utf-8", "surrogateescape"))
             if images:
                 self.labels += [len(self.classes)] * len(images)
                 self.paths += images
@@ -122,12 +142,16 @@ class ImageFolder(Folder):
 
     def __getitem__(self, index):
         path = self.paths[index]
-        try:
-            with need("PIL.Image", "reading images").open(path) as image:
-                image = image.convert("RGB")
-        except (OSError, ValueError, SyntaxError) as error:
-            raise InputError(f"{path}: not a readable image ({one_line(error)})") from error
-        return self._prepare(image), self.labels[index]
+        with _readable(path), need("PIL.Image", "reading images").open(path) as image:
+            image = image.convert("RGB")
+        return self._prepare(image, path), self.labels[index]
+
+
+def _size(path):
+    try:
+        return path.stat().st_size
+    except OSError as error:  # a link to nothing, say
+        raise InputError(f"{path}: {error.strerror}") from error
 
 
 class SavedDataset(Folder):
@@ -142,6 +166,7 @@ class SavedDataset(Folder):
 
     def __init__(self, folder, transform=None):
         datasets = need("datasets", "a data set of Hugging Face")
+        self._folder = folder
         try:
             self._rows = datasets.load_from_disk(os.fspath(folder))
         except (OSError, ValueError) as error:
@@ -161,6 +186,8 @@ class SavedDataset(Folder):
         self._image, self._label = images[0], labels[0]
         self.transform = transform
         self.labels = list(self._rows[self._label])
+        if None in self.labels:
+            raise InputError(f"{folder}: no label of image {self.labels.index(None)}")
         self.classes = getattr(features[self._label], "names", None)
         self.fingerprint = str(self._rows._fingerprint)
 
@@ -168,8 +195,11 @@ class SavedDataset(Folder):
         return len(self._rows)
 
     def __getitem__(self, index):
-        row = self._rows[int(index)]
-        return self._prepare(row[self._image].convert("RGB")), row[self._label]
+        where = f"{self._folder}, image {index}"
+        with _readable(where):
+            row = self._rows[int(index)]
+            image = row[self._image].convert("RGB")
+        return self._prepare(image, where), row[self._label]
 
 
 def open_folder(folder):

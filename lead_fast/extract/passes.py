@@ -15,13 +15,16 @@ class Pass:
 
     Parameters
     ----------
+    name : str
+        Of the model, for errors.
     taps : Taps
     setting : Setting
     logits : bool
         Whether to keep logits.
     """
 
-    def __init__(self, taps, setting, logits):
+    def __init__(self, name, taps, setting, logits):
+        self._name = name
         self.size = setting.batch_size  # images at a time
         self._taps, self._device, self._logits = taps, setting.device, logits
         self._precision, self._dtype = setting.precision, np.dtype(setting.dtype)
@@ -29,15 +32,26 @@ class Pass:
         self._labels, self._kept, self._rows = [], [], 0
 
     def add(self, images, labels):
-        """Run the model on a batch; in parts, where memory does not suffice for the whole."""
+        """Run the model on a batch; in parts, where memory does not suffice for the whole.
+
+        Raises
+        ------
+        InputError
+            Whatever the model raises becomes one; features that cannot be kept.
+        """
         at = 0
         while at < len(images):
             part = images[at : at + self.size]
             try:
                 features, logits = self._run(part)
+            except InputError:
+                raise
             except Exception as error:
                 if not _out_of_memory(error):
-                    raise
+                    raise InputError(
+                        f"{self._name}: cannot be run on images of shape {tuple(part.shape[1:])} "
+                        f"({type(error).__name__}: {one_line(error)[:300]})"
+                    ) from error
                 if self.size == 1 or len(part) == 1:
                     raise InputError("not enough memory for a single image") from error
                 self.size = min(self.size, len(part)) // 2
@@ -47,12 +61,13 @@ class Pass:
             for name, values in features.items():
                 self._features[name].append(self._checked(values, name))
             if self._logits:
-                self._kept.append(logits.float().cpu().numpy())
+                self._kept.append(logits)
             at += len(part)
             self._rows += len(part)
-        self._labels.append(np.asarray(labels))
+        self._labels.append(labels)
 
     def _run(self, images):
+        """Features by layer and logits, in memory: what a GPU could not do shows in the copy."""
         import torch
 
         images = images.to(self._device, non_blocking=True)
@@ -60,10 +75,11 @@ class Pass:
         if self._precision != "float32":
             cast = torch.autocast(self._device.type, getattr(torch, self._precision))
         with torch.inference_mode(), cast:
-            return self._taps(images)
+            features, logits = self._taps(images)
+        features = {name: _host(values) for name, values in features.items()}
+        return features, None if logits is None else _host(logits)
 
     def _checked(self, values, name):
-        values = values.float().cpu().numpy()
         what = _called(name)
         if not np.isfinite(values).all():
             bad = int((~np.isfinite(values).all(axis=1)).argmax())
@@ -77,16 +93,21 @@ class Pass:
         """Features by layer, labels, and logits or None."""
         if not self._rows:
             raise InputError("data: no image in it")
-        labels = np.concatenate(self._labels)
-        if len(labels) != self._rows:
-            raise InputError(f"data: {len(labels)} labels for {self._rows} images")
         features = {}
-        for name in list(self._features):
-            parts = self._features.pop(name)  # one layer at a time is there twice
-            if len({part.shape[1] for part in parts}) > 1:
-                raise InputError(f"{_called(name)}: of another width from batch to batch")
-            features[name] = np.concatenate(parts)
-        return features, labels, np.concatenate(self._kept) if self._kept else None
+        for name in list(self._features):  # one layer at a time is there twice
+            features[name] = _joined(self._features.pop(name), _called(name))
+        kept = _joined(self._kept, "logits") if self._kept else None
+        return features, _joined(self._labels, "labels"), kept
+
+
+def _joined(parts, what):
+    if len({(part.shape[1:], part.dtype.kind == "U") for part in parts}) > 1:
+        raise InputError(f"{what}: of another shape or kind from batch to batch")
+    return np.concatenate(parts)
+
+
+def _host(values):
+    return values.float().cpu().numpy()
 
 
 def _called(name):

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from .._text import one_line
 from .._version import __version__
+from ..errors import InputError
 from .batches import batches, loader_of
-from .files import file_name, matches, weights_fingerprint, write
+from .files import file_name, label_numbers, matches, weights_fingerprint, write
 from .images import Folder
 from .passes import Pass
 from .setting import Setting
@@ -28,6 +30,7 @@ class Extracted:
     features : dict {layer: ndarray (N, D)}
         With the one key "" if no layers were asked for, or these side by side.
     labels : ndarray (N,)
+        As the data have them.
     logits : ndarray (N, S) float32 or None
     images_per_second : float
         Decoding included, loading of the model not; 0 if everything was there already.
@@ -71,8 +74,10 @@ def extract(
     out : path-like, optional
         A directory, made where it is missing, that gets ``NAME.safetensors`` (of several layers
         ``NAME@LAYER.safetensors``) with ``features``, ``labels`` and, with `logits`, ``output``.
-        Files appear complete or not at all; what is there already and made of the same data,
-        weights and options is kept. Data without a ``fingerprint`` are always run.
+        Labels that are strings are written as their places among the sorted names, which are in
+        the metadata as ``classes``. Files appear complete or not at all; what is there already and
+        made of the same data, weights and options is kept. Data without a ``fingerprint`` are
+        always run.
     name : str, optional
         Of the model; by default that of its class, or from `model`.
     layers : list of str, optional
@@ -108,7 +113,8 @@ def extract(
     ------
     InputError
         A name, a file or an option that cannot be used; a library that is missing, with the command
-        that installs it; features that are not finite.
+        that installs it; features that are not finite; whatever the data or the model raise, with
+        that as its cause.
 
     Notes
     -----
@@ -164,19 +170,20 @@ def extract_model(
             for layer, path in paths.items()
         ):
             return Extracted(paths=list(paths.values()), skipped=True)
-    source.module.to(setting.device)
-    found = Pass(taps, setting, logits)
+    _move(source, setting.device)
+    found = Pass(source.name, taps, setting, logits)
     started = time.perf_counter()
     for images, labels in _bar(loader, source.name, progress):
         found.add(images, labels)
     features, labels, kept = found.arrays()
     seconds = time.perf_counter() - started
     for layer, path in paths.items():
-        arrays = {"features": features[layer], "labels": labels}
+        numbers, classes = label_numbers(labels)
+        arrays = {"features": features[layer], "labels": numbers}
         if kept is not None:
             arrays["output"] = kept
         about = _about(source, model, len(labels) / seconds)
-        metadata = {**known, "layer": taps.kinds[layer], **about}
+        metadata = {**known, **classes, "layer": taps.kinds[layer], **about}
         if join:
             metadata["layers"] = ",".join(taps.layers)
         write(path, arrays, metadata)
@@ -199,6 +206,14 @@ def _bar(loader, name, progress):
         for images, labels in batches(loader):
             yield images, labels
             bar.update(len(labels))
+
+
+def _move(source, device):
+    try:
+        source.module.to(device)
+    except Exception as error:  # memory, above all
+        text = one_line(error)[:300]
+        raise InputError(f"{source.name}: cannot be moved to {device} ({text})") from error
 
 
 def _about(source, model, rate):
