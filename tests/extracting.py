@@ -30,14 +30,18 @@ def small(image):
     return images.default_transform(image, 16)
 
 
-def opened(monkeypatch, **modules):
+small.fingerprint = "16 pixels"
+
+
+def opened(monkeypatch, preprocessing="default", **modules):
     """Names of models get these modules, others a :class:`Net`; a list of what has been opened."""
     found = []
 
     def open_model(model, logits=False, name=None):
         found.append(model)
         what = model.partition(":")[2]
-        return sources.Source(name or what, modules.get(what, Net(len(found))))
+        module = modules.get(what, Net(len(found)))
+        return sources.Source(name or what, module, preprocessing=preprocessing)
 
     monkeypatch.setattr(run, "open_model", open_model)
     return found

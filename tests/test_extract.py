@@ -370,6 +370,24 @@ def test_a_saved_model_of_transformers(vit, folder, tmp_path):
     assert_near(joined.features[""], np.hstack([one.mean(1).numpy() for one in states[:-1]]))
 
 
+def test_settings_of_a_saved_model_belong_to_it(vit, folder, tmp_path):
+    """Those that neither its weights nor its layers show."""
+    path, _ = vit
+
+    def kept():
+        return lead_fast.extract(f"hf:{path}", folder, tmp_path / "zoo").skipped
+
+    assert not kept() and kept()
+    for name, key, value in [
+        ("config.json", "num_attention_heads", 4),
+        ("preprocessor_config.json", "image_mean", [0.4] * 3),
+    ]:
+        settings = json.loads((path / name).read_text())
+        assert settings[key] != value
+        (path / name).write_text(json.dumps({**settings, key: value}))
+        assert not kept() and kept()
+
+
 def importable(name):
     """Why a library cannot be used here, or None."""
     try:

@@ -17,7 +17,7 @@ from ..errors import InputError
 from ..zoo import formats
 
 # What must be equal for a file to be kept; the rest of the metadata is for people.
-MATCH = ("data", "weights", "layer", "dtype", "logits", "precision", "preprocessing")
+MATCH = ("data", "weights", "module", "layer", "dtype", "logits", "precision", "preprocessing")
 
 
 def file_name(name, layer=""):
@@ -89,3 +89,13 @@ def weights_fingerprint(module):
 
             found.update(memoryview(value.reshape(-1).view(torch.uint8).numpy()))
     return found.hexdigest()
+
+
+def module_fingerprint(module, settings=""):
+    """SHA-256 of a module as it is printed, and of what else is known of its forward pass.
+
+    Weights alone do not tell a ReLU from a GELU. Addresses, which differ from run to run, are left
+    out of what is printed.
+    """
+    text = re.sub(r"\b0x[0-9a-fA-F]+", "", repr(module))
+    return hashlib.sha256(f"{text}\n{settings}".encode("utf-8", "surrogatepass")).hexdigest()

@@ -97,7 +97,7 @@ class ImageFolder(Folder):
     classes : list of str
         In natural order; labels are positions in it.
     fingerprint : str
-        Of the names and sizes of the files.
+        Of the names, sizes and times of modification of the files.
 
     Raises
     ------
@@ -124,7 +124,7 @@ class ImageFolder(Folder):
             )
             for path in images:
                 name = path.relative_to(folder).as_posix()
-                found.update(f"{name} {_size(path)}\n".encode("utf-8", "surrogateescape"))
+                found.update(f"{name} {_state(path)}\n".encode("utf-8", "surrogateescape"))
             if images:
                 self.labels += [len(self.classes)] * len(images)
                 self.paths += images
@@ -147,11 +147,13 @@ class ImageFolder(Folder):
         return self._prepare(image, path), self.labels[index]
 
 
-def _size(path):
+def _state(path):
+    """Size and time of modification: of images that are not compressed all have one size."""
     try:
-        return path.stat().st_size
+        found = path.stat()
     except OSError as error:  # a link to nothing, say
         raise InputError(f"{path}: {error.strerror}") from error
+    return f"{found.st_size} {found.st_mtime_ns}"
 
 
 class SavedDataset(Folder):

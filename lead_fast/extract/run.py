@@ -13,7 +13,14 @@ from .._text import one_line
 from .._version import __version__
 from ..errors import InputError
 from .batches import batches, loader_of
-from .files import file_name, label_numbers, matches, weights_fingerprint, write
+from .files import (
+    file_name,
+    label_numbers,
+    matches,
+    module_fingerprint,
+    weights_fingerprint,
+    write,
+)
 from .images import Folder
 from .passes import Pass
 from .setting import Setting
@@ -39,7 +46,7 @@ class Extracted:
     paths : list of Path
         The files, if `out` was given; in the order of the layers.
     skipped : bool
-        Whether the files were there already, of the same data, weights and options. The arrays are
+        Whether the files were there already, of the same data, model and options. The arrays are
         then empty.
     layers : list of str
         Those whose outputs `features` has; "" for what the model gives otherwise.
@@ -76,8 +83,7 @@ def extract(
         ``NAME@LAYER.safetensors``) with ``features``, ``labels`` and, with `logits`, ``output``.
         Labels that are strings are written as their places among the sorted names, which are in
         the metadata as ``classes``. Files appear complete or not at all; what is there already and
-        made of the same data, weights and options is kept. Data without a ``fingerprint`` are
-        always run.
+        made of the same data, model and options is kept, see Notes.
     name : str, optional
         Of the model; by default that of its class, or from `model`.
     layers : list of str, optional
@@ -101,7 +107,7 @@ def extract(
     workers : int
         Processes that decode images of a folder or Dataset.
     transform : callable, optional
-        From an RGB image of PIL to a tensor, in place of the model's own preparation.
+        From an RGB image of PIL to a tensor, in place of the model's own preparation; for folders.
     progress : bool, optional
         Whether to show a bar of images on stderr; by default if that is a terminal.
 
@@ -127,6 +133,13 @@ def extract(
     is worth. A block is a child of the model, or of what in it is only a container; a convolution
     or linear layer is one together with the norm and activation after it.
 
+    A file is kept if it is complete and says that it was made of the same images (a folder's names,
+    sizes and times of modification), weights, printed module, layers, `precision`, `dtype`,
+    `logits` and preparation. A Dataset and a `transform` say what they are by an attribute
+    ``fingerprint``, a string that changes with what they give; without it nothing is kept. An
+    edited ``forward`` that shows neither in the weights nor in the printed module cannot be
+    noticed: remove the file.
+
     A module is left in evaluation mode and on `device`.
 
     Memory: the features of all images in `dtype`.
@@ -151,23 +164,25 @@ def extract_model(
     source = open_model(model, logits, name)
     layers = [layers] if isinstance(layers, str) else layers
     taps = Taps(source.module, layers, logits or (source.classifier and not layers), join)
-    data = setting.data
-    if isinstance(data, Folder):
-        data = data.prepared(transform or data.transform or source.transform)
+    data, preprocessing = _prepared(setting.data, transform, source)
     pin_memory = setting.device.type == "cuda"
     loader = loader_of(data, setting.batch_size, setting.workers, pin_memory)
     fingerprint = getattr(loader.dataset, "fingerprint", "")
     known = {
-        "data": fingerprint, "weights": weights_fingerprint(source.module), "dtype": setting.dtype,
-        "logits": str(logits), "precision": setting.precision,
-        "preprocessing": source.preprocessing if transform is None else "given",
+        "data": fingerprint, "weights": weights_fingerprint(source.module),
+        "module": module_fingerprint(source.module, source.settings), "dtype": setting.dtype,
+        "logits": str(logits), "precision": setting.precision, "preprocessing": preprocessing,
     }  # fmt: skip
     paths = {}
     if setting.out is not None:
         paths = {layer: setting.out / file_name(source.name, layer) for layer in taps.kinds}
-        if fingerprint and all(
-            path.exists() and matches(path, {**known, "layer": taps.kinds[layer]})
-            for layer, path in paths.items()
+        if (
+            fingerprint
+            and preprocessing
+            and all(
+                path.exists() and matches(path, {**known, "layer": taps.kinds[layer]})
+                for layer, path in paths.items()
+            )
         ):
             return Extracted(paths=list(paths.values()), skipped=True)
     _move(source, setting.device)
@@ -206,6 +221,17 @@ def _bar(loader, name, progress):
         for images, labels in batches(loader):
             yield images, labels
             bar.update(len(labels))
+
+
+def _prepared(data, transform, source):
+    """Data as the model is to see them, and what says how; "" where nobody can say."""
+    if not isinstance(data, Folder):
+        return data, source.preprocessing
+    given = data.transform if transform is None else transform
+    if given is None:
+        return data.prepared(source.transform), source.preprocessing
+    mark = getattr(given, "fingerprint", None)
+    return data.prepared(given), f"given {mark}" if mark else ""
 
 
 def _move(source, device):

@@ -31,6 +31,8 @@ class Source:
         Its own preparation of an image of PIL.
     preprocessing : str
         A description of that, which belongs to the match of files.
+    settings : str
+        What decides its forward pass beside its weights and the layers that it prints.
     classifier : bool
         Whether features are what goes into the last linear layer, and the output is logits.
     """
@@ -40,6 +42,7 @@ class Source:
     transform: object = None
     preprocessing: str = "default"
     classifier: bool = False
+    settings: str = ""
 
 
 def open_model(model, logits=False, name=None):
@@ -142,9 +145,10 @@ def _hf(name, weights, logits):
     def transform(image):
         return processor(image, return_tensors="pt")["pixel_values"][0]
 
+    settings = module.config.to_json_string()  # the number of attention's heads, say
     if not logits:
         module = _hidden_state(module, pooler=not missing)
-    return Source(name, module, transform, processor.to_json_string(), logits)
+    return Source(name, module, transform, processor.to_json_string(), logits, settings)
 
 
 @contextlib.contextmanager
