@@ -19,7 +19,8 @@ def add_commands(commands):
     )  # fmt: skip
     extract.add_argument(
         "--models", required=True, nargs="+", metavar="SPEC",
-        help="timm:NAME, torchvision:NAME (both also with ,weights=FILE), hf:NAME-or-path",
+        help="timm:NAME, torchvision:NAME (both also with ,weights=FILE), hf:NAME-or-path; "
+        "MODEL=SPEC gives it a name (the last part of SPEC, more where two would have one)",
     )  # fmt: skip
     extract.add_argument(
         "--out", required=True, metavar="ZOO", help="directory for MODEL.safetensors"
@@ -44,9 +45,11 @@ def add_commands(commands):
 
 
 def _extract(arguments):
+    from .extract.names import names_of
     from .extract.run import extract_model
     from .extract.setting import Setting
 
+    names = dict(zip(arguments.models, names_of(arguments.models), strict=True))
     # Before any model is loaded or fetched: what is wrong for one would be so for all.
     setting = Setting.checked(
         arguments.data, arguments.out, arguments.device, arguments.precision, arguments.dtype,
@@ -59,7 +62,7 @@ def _extract(arguments):
         results.append(entry)
         try:
             found = extract_model(
-                spec, setting, layers=layers, join=arguments.join, logits=arguments.logits
+                spec, setting, names[spec], layers, arguments.join, arguments.logits
             )
         except LeadFastError as error:
             entry["error"] = one_line(error)

@@ -262,12 +262,6 @@ def test_a_disk_that_is_full(tmp_path, monkeypatch):
     assert [entry.name for entry in tmp_path.iterdir()] == ["m.safetensors"]
 
 
-def test_names_of_files():
-    assert files.file_name("hf/vit base", "blocks.3.mlp") == "hf_vit_base@blocks.3.mlp.safetensors"
-    assert files.file_name("../x") == "x.safetensors"
-    assert files.file_name("..") == "model.safetensors"
-
-
 def test_weights_from_files(tmp_path):
     from safetensors.torch import save_file
 

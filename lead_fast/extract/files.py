@@ -20,13 +20,6 @@ from ..zoo import formats
 MATCH = ("data", "weights", "module", "layer", "dtype", "logits", "precision", "preprocessing")
 
 
-def file_name(name, layer=""):
-    """Name of the file of a model's layer: ``NAME.safetensors`` or ``NAME@LAYER.safetensors``."""
-    full = f"{name}@{layer}" if layer else name
-    stem = re.sub(r"[^A-Za-z0-9@+=._-]+", "_", full).strip("._") or "model"
-    return stem + ".safetensors"
-
-
 def matches(path, metadata):
     """Whether a complete file is there that was made of the same things."""
     try:
@@ -35,6 +28,42 @@ def matches(path, metadata):
     except InputError:
         return False
     return all(name in metadata and found.get(name) == metadata[name] for name in MATCH)
+
+
+def refuse_other(path, known, models, layer=""):
+    """Refuse to replace a file that says it was made from another model.
+
+    Parameters
+    ----------
+    path : path-like
+    known : dict {str: str}
+        What must match for a file to be kept. The same weights in the same module are one model,
+        wherever they lie.
+    models : tuple of str
+        What the model has been called in files, the present name first.
+    layer : str
+        The layer whose name is in the file's, if there is one.
+
+    Raises
+    ------
+    InputError
+        Names both models. A file that is damaged may be replaced.
+    """
+    try:
+        found = formats.read_metadata(path)
+    except InputError:
+        return
+    same = all(found.get(name) == known[name] for name in ("weights", "module"))
+    if (same or found.get("model") in models) and (not layer or found.get("layer") == layer):
+        return
+    here = found.get("model", "a model that it does not name")
+    if found.get("layer"):
+        here += f", layer {found['layer']}"
+    there = f"{models[0]}, layer {layer}" if layer else models[0]
+    raise InputError(
+        f"{path}: holds the features of {here}, not of {there}; give this model another name "
+        "(NAME=SPEC, in Python name=) or out, or remove the file"
+    )
 
 
 def write(path, arrays, metadata):

@@ -9,19 +9,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .._text import one_line
+from .._text import one_line, printable
 from .._version import __version__
 from ..errors import InputError
 from .batches import batches, loader_of
 from .files import (
-    file_name,
     label_numbers,
     matches,
     module_fingerprint,
+    refuse_other,
     weights_fingerprint,
     write,
 )
 from .images import Folder
+from .names import Spec, file_name
 from .passes import Pass
 from .setting import Setting
 from .sources import open_model
@@ -72,7 +73,8 @@ def extract(
     ----------
     model : torch.nn.Module or str
         A module; or ``timm:NAME``, ``torchvision:NAME``, ``hf:NAME-or-path``, the first two also
-        with ``,weights=FILE`` (safetensors, or what ``torch.load`` reads without running code).
+        with ``,weights=FILE`` (safetensors, or what ``torch.load`` reads without running code), and
+        each also as ``NAME=timm:...`` to be called NAME.
     data : path-like, torch Dataset or DataLoader
         A folder with one directory of images per class, a data set that Hugging Face's
         ``save_to_disk`` wrote, or what gives pairs of image and label (batches of them, in a
@@ -85,7 +87,10 @@ def extract(
         the metadata as ``classes``. Files appear complete or not at all; what is there already and
         made of the same data, model and options is kept, see Notes.
     name : str, optional
-        Of the model; by default that of its class, or from `model`.
+        Of the model; by default that of its class, or the last part of `model`. A file of that name
+        is replaced if it was made from this model, of other weights or options; if it says that it
+        was made from another one, that is an error. A module is known by its name alone, so give
+        each of several a name.
     layers : list of str, optional
         Layers whose outputs are the features, as ``module.named_modules()`` calls them, all in one
         pass. By default the model's pooled output, or what goes into its last linear layer if it
@@ -175,7 +180,7 @@ def extract_model(
     }  # fmt: skip
     paths = {}
     if setting.out is not None:
-        paths = {layer: setting.out / file_name(source.name, layer) for layer in taps.kinds}
+        paths = _paths(setting.out, source.name, taps.kinds)
         if (
             fingerprint
             and preprocessing
@@ -185,6 +190,8 @@ def extract_model(
             )
         ):
             return Extracted(paths=list(paths.values()), skipped=True)
+        for layer, path in paths.items():
+            refuse_other(path, known, _origins(model, source), layer)
     _move(source, setting.device)
     found = Pass(source.name, taps, setting, logits)
     started = time.perf_counter()
@@ -234,6 +241,32 @@ def _prepared(data, transform, source):
     return data.prepared(given), f"given {mark}" if mark else ""
 
 
+def _paths(out, name, layers):
+    """The file of each layer."""
+    paths = {}
+    for layer in layers:
+        path = out / file_name(name, layer)
+        shared = [other for other in paths if paths[other] == path]
+        if shared:
+            raise InputError(
+                f"layers: {shared[0]} and {layer} would have one file, {path.name}; "
+                "take them one at a time, each with an out of its own"
+            )
+        paths[layer] = path
+    return paths
+
+
+def _origins(model, source):
+    """What tells a model from others of its name: where it is from; a module's name alone.
+
+    Files of former versions have paths as they were given.
+    """
+    if not isinstance(model, str):
+        return (printable(source.name),)
+    spec = Spec.parse(model)
+    return printable(spec.resolved()), printable(spec)
+
+
 def _move(source, device):
     try:
         source.module.to(device)
@@ -249,7 +282,7 @@ def _about(source, model, rate):
         if library in sys.modules:
             versions[library] = importlib.metadata.version(library)
     return {
-        "model": model if isinstance(model, str) else source.name,
+        "model": _origins(model, source)[0],
         "parameters": str(sum(p.numel() for p in source.module.parameters())),
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
         "images_per_second": f"{rate:.1f}",

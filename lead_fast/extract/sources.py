@@ -7,14 +7,12 @@ with ``weights_only=True``. Nothing that is unpickled may run code.
 from __future__ import annotations
 
 import contextlib
-import os
 from dataclasses import dataclass
 
 from .._optional import need
 from .._text import one_line
 from ..errors import InputError, InputTypeError
-
-KINDS = ("timm", "torchvision", "hf")
+from .names import Spec
 
 
 @dataclass
@@ -61,20 +59,15 @@ def open_model(model, logits=False, name=None):
         return Source(name or type(model).__name__, model.eval())
     if not isinstance(model, str):
         raise InputTypeError(f"model: expected a module or a name, not {type(model).__name__}")
-    spec, _, weights = model.partition(",weights=")
-    kind, colon, what = spec.partition(":")
-    if not colon or kind not in KINDS or not what:
-        raise InputError(
-            f"model: {model!r} is none of timm:NAME, torchvision:NAME, hf:NAME-or-path"
-        )
-    make = {"timm": _timm, "torchvision": _torchvision, "hf": _hf}[kind]
+    spec = Spec.parse(model)
+    make = {"timm": _timm, "torchvision": _torchvision, "hf": _hf}[spec.kind]
     try:
-        source = make(what, weights or None, logits)
+        source = make(spec.model, spec.weights or None, logits)
     except InputError:
         raise
     except Exception as error:  # each library has exceptions of its own, down to the network's
         raise InputError(f"{model}: cannot be loaded ({one_line(error)})") from error
-    source.name = name or os.path.basename(what.rstrip("/"))
+    source.name = name or spec.resolved().called()
     source.module.eval()
     return source
 
