@@ -52,6 +52,20 @@ def test_a_transform_says_what_it_is(kept, tmp_path, monkeypatch):
     assert formats.read_metadata(path)["preprocessing"] == "default"
 
 
+class Marked(list):
+    """Pairs that say what they are, not in a string."""
+
+    fingerprint = 7
+
+
+def test_a_dataset_says_what_it_is(tmp_path):
+    def kept(data):
+        return lead_fast.extract(Net(), data, tmp_path, name="net").skipped
+
+    assert not kept(extracting.pairs()) and not kept(extracting.pairs())
+    assert not kept(Marked(extracting.pairs())) and kept(Marked(extracting.pairs()))
+
+
 def test_the_models_own_preparation_belongs_to_it(folder, tmp_path, call, monkeypatch):
     extracting.opened(monkeypatch, net=Net())
     command = ["extract", "--data", folder, "--out", tmp_path, "--models", "hf:net", "--json",

@@ -151,6 +151,8 @@ def test_files_of_modules(tmp_path):
         go(2, "mine")  # although it is damaged, its metadata can be read
     (out / "mine.safetensors").write_bytes(b"nothing of the kind")
     go(2, "mine")
+    go(0, "bytes\udcff of a path")  # which no metadata can hold as they are
+    go(1, "bytes\udcff of a path")
 
 
 def test_a_file_that_says_nothing_stays(tmp_path):

@@ -172,7 +172,7 @@ def extract_model(
     data, preprocessing = _prepared(setting.data, transform, source)
     pin_memory = setting.device.type == "cuda"
     loader = loader_of(data, setting.batch_size, setting.workers, pin_memory)
-    fingerprint = getattr(loader.dataset, "fingerprint", "")
+    fingerprint = str(getattr(loader.dataset, "fingerprint", ""))
     known = {
         "data": fingerprint, "weights": weights_fingerprint(source.module),
         "module": module_fingerprint(source.module, source.settings), "dtype": setting.dtype,
@@ -181,13 +181,10 @@ def extract_model(
     paths = {}
     if setting.out is not None:
         paths = _paths(setting.out, source.name, taps.kinds)
-        if (
-            fingerprint
-            and preprocessing
-            and all(
-                path.exists() and matches(path, {**known, "layer": taps.kinds[layer]})
-                for layer, path in paths.items()
-            )
+        described = fingerprint and preprocessing  # else nobody can say whether they are the same
+        if described and all(
+            path.exists() and matches(path, {**known, "layer": taps.kinds[layer]})
+            for layer, path in paths.items()
         ):
             return Extracted(paths=list(paths.values()), skipped=True)
         for layer, path in paths.items():
