@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import threading
 import warnings
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from helpers import ZOO_LABELS as LABELS
 from helpers import zoo_features as features
 
 import lead_fast
+from lead_fast._caller import catching, warn_caller
 from lead_fast.errors import (
     ConvergenceWarning,
     DeviceError,
@@ -22,7 +24,6 @@ from lead_fast.errors import (
 )
 from lead_fast.metrics import _several
 from lead_fast.zoo import Ranking, work
-from lead_fast.zoo.notices import catching
 from lead_fast.zoo.read import natural_key, open_zoo, read_labels
 
 N, D, K = 60, 8, 3
@@ -525,7 +526,7 @@ def test_fewer_samples_than_features_is_one_warning():
 def test_convergence_warnings_carry_the_name(monkeypatch):
     def score(name):
         if name != "b":
-            warnings.warn("gap of 0.1 left", ConvergenceWarning, stacklevel=2)
+            warn_caller("gap of 0.1 left", ConvergenceWarning)
         return -1.0 - ord(name)
 
     scores_from(monkeypatch, score)
@@ -544,6 +545,44 @@ def test_other_warnings_pass(monkeypatch):
     with pytest.warns(RuntimeWarning, match="something else"):
         ranking = lead_fast.rank(ABC, LABELS)
     assert ranking.warnings == []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("default")  # once for each place
+        lead_fast.rank(ABC, LABELS)
+    assert len(caught) == 1
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+def test_rankings_in_two_threads_leave_the_warnings_as_they_were(monkeypatch):
+    turns, failures = threading.Barrier(2, timeout=30), []
+
+    def score(name):
+        warn_caller(f"of {threading.current_thread().name}", ScoreWarning)
+        turns.wait()  # both are in the middle of a score
+        if threading.current_thread().name == "second":
+            turns.wait()  # and the first ends before
+        return -1.0
+
+    def run(name):
+        found = lead_fast.rank({"a": ABC["a"]}, LABELS)
+        if name == "first":
+            turns.wait()
+        if found.warnings != [f"a: of {name}"]:
+            failures.append(found.warnings)
+
+    def state():
+        return warnings._showwarnmsg_impl, warnings.showwarning, list(warnings.filters)
+
+    scores_from(monkeypatch, score)
+    before = state()
+    threads = [
+        threading.Thread(target=run, args=(name,), name=name) for name in ("first", "second")
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+    assert state() == before
 
 
 # --------------------------------------------------------------------------------------- the result

@@ -1,7 +1,5 @@
 """NLEEP: LEEP with the components of a Gaussian mixture in place of source classes."""
 
-import warnings
-
 import numpy as np
 
 from .._caller import warn_caller
@@ -156,10 +154,8 @@ def _clusters(z, count, seed):
     """Cluster of each sample (N,): one k-means run."""
     from sklearn.cluster import kmeans_plusplus
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # fewer distinct samples than clusters: EM copes
-        # In float64, which scikit-learn would convert float32 to again for each centre.
-        first, _ = kmeans_plusplus(z.astype(np.float64), count, random_state=seed % 2**32)
+    # In float64, which scikit-learn would convert float32 to again for each centre.
+    first, _ = kmeans_plusplus(z.astype(np.float64), count, random_state=seed % 2**32)
     return lloyd(z, first)
 
 

@@ -222,7 +222,7 @@ def _stored(model, labels, inputs, records):
 
 # In the worker
 
-_lock = threading.Lock()  # one model at a time: all threads are for it, and warnings are global
+_lock = threading.Lock()  # one model at a time: all threads and memory are for it
 _works = {}  # token of a run: its Work, with scorers that keep the label side; of the last run only
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import warnings
-from contextlib import contextmanager
 
-from .._text import name_list, one_line
+from .._text import name_list
 from ..errors import ConvergenceWarning, SaturationWarning, ScoreWarning
 
 _SATURATED = 1e-12
@@ -14,24 +12,6 @@ _SATURATED = 1e-12
 
 # By name, as they are stored and sent from one process to another.
 _KINDS = {kind.__name__: kind for kind in (ConvergenceWarning, SaturationWarning, ScoreWarning)}
-
-
-@contextmanager
-def catching(caught):
-    """Append this package's warnings to the list `caught`, as (name, text); pass all others on."""
-    try:
-        with warnings.catch_warnings(record=True) as found:
-            warnings.simplefilter("always")
-            yield
-    finally:
-        for warning in found:
-            name = warning.category.__name__
-            if _KINDS.get(name) is warning.category:
-                caught.append((name, one_line(warning.message)))
-            else:
-                warnings.warn_explicit(
-                    warning.message, warning.category, warning.filename, warning.lineno
-                )
 
 
 class Notices:
@@ -43,7 +23,7 @@ class Notices:
         self.saturated = []  # models whose score was said to have reached its bound
 
     def of(self, model, caught):
-        """Take what :func:`catching` kept about `model`."""
+        """Take what :func:`lead_fast._caller.catching` kept about `model`."""
         for name, text in caught:
             category = _KINDS[name]
             if issubclass(category, ConvergenceWarning):

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from .._caller import catching
 from .._text import one_line
 from ..errors import DeviceMemoryError, InputError, LeadFastError, ScoreWarning
 from ..lead import LeadResult
 from ..metrics import _several
 from .inputs import read_inputs
-from .notices import catching
 
 
 @dataclass(frozen=True)
