@@ -21,6 +21,7 @@ SATURATED = 1e-12
 TIME_UNIT = 1e-6  # the paper's unit of training time: eta * t = 1e-6 * time
 CURVE = tuple(10.0 ** (k / 4) for k in range(-12, 13))  # times of LeadResult.curve
 _FOLD_STREAM = 2  # see csrc/philox.h
+_KEPT_HEADS = 4  # of as many widths: to draw one takes far less than the SVM, to keep it megabytes
 
 # What was measured to rank better than the paper's setting, see bench/RANKING.md.
 PRESETS = {"held-out": {"cross_fit": 3, "time": 0.0}}
@@ -86,7 +87,7 @@ class Stopwatch:
 class Lead:
     """LEAD for one set of labels: what depends on them alone is done once.
 
-    The options are those of :func:`lead`. Heads are kept by (D, hidden, K, seed).
+    The options are those of :func:`lead`. The heads of the last few widths D are kept.
     """
 
     upper_bound = 0.0
@@ -206,7 +207,13 @@ class Lead:
         if self.head is None:
             device = None if place is None else f"cuda:{place.device}"
             key = (d, self.hidden, k, seed, device)
-            head = self._heads.get(key) or Head(d, k, self.hidden, seed, device)
+            head = self._heads.pop(key, None)
+            keep = keep or head is not None
+            if keep:  # there is room for it before it is drawn
+                for oldest in list(self._heads)[: 1 - _KEPT_HEADS]:
+                    self._heads.pop(oldest, None)
+            if head is None:
+                head = Head(d, k, self.hidden, seed, device)
             if keep:
                 self._heads[key] = head
             return layers(head, d, place)

@@ -1,7 +1,10 @@
 """Memory that a zoo's files are read into, and their way to a GPU."""
 
+import contextlib
 import gc
+import importlib
 import os
+import weakref
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from lead_fast.zoo import upload
 from lead_fast.zoo.buffers import Buffers
 from lead_fast.zoo.formats import read_array
 from lead_fast.zoo.upload import Uploads
+from lead_fast.zoo.work import ScorerPerLabels
 
 
 def test_memory_is_used_again_when_nobody_refers_to_it():
@@ -59,6 +63,66 @@ def test_what_is_too_small_is_given_back():
     assert buffers.empty((), np.float64).shape == ()
 
 
+@contextlib.contextmanager
+def without_collector():
+    """Memory that only a collector of cycles would free is not freed."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+@pytest.fixture
+def heads(monkeypatch):
+    """Of every head that is drawn its width, a weak reference, and how many there are then."""
+    found = []
+
+    class Watched(lf.Head):
+        def __init__(self, d, *args):
+            super().__init__(d, *args)
+            there = 1 + sum(head() is not None for _, head, _ in found)
+            found.append((d, weakref.ref(self), there))
+
+    monkeypatch.setattr(importlib.import_module("lead_fast.lead"), "Head", Watched)
+    return found
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_heads_of_few_widths_are_kept_and_none_after_the_ranking(heads, repeats):
+    labels = class_labels([30, 30])
+    widths = [*range(3, 13), 12, 9]
+    zoo = {f"m{at}": relu_features(labels, d, seed=at, spread=0.5) for at, d in enumerate(widths)}
+    with without_collector():
+        lf.rank(zoo, labels, hidden=(5,), repeats=repeats)
+        assert all(head() is None for _, head, _ in heads)
+    assert max(there for *_, there in heads) == 4 + (repeats > 1)
+    assert len(heads) == 10 + 12 * (repeats - 1)  # the last two widths were kept
+
+
+def test_a_head_that_is_used_is_the_last_to_go(heads):
+    labels = class_labels([20, 20])
+    scorer = lf.Scorer(labels, hidden=(5,))
+    for width, keep in [(3, 1), (4, 1), (5, 1), (6, 1), (3, 0), (7, 1), (3, 1), (8, 0), (6, 1)]:
+        scorer(relu_features(labels, width, seed=1, spread=0.5), keep=bool(keep))
+    assert [width for width, *_ in heads] == [3, 4, 5, 6, 7, 8]
+
+
+def test_one_scorer_at_a_time():
+    class Made:
+        def __init__(self, labels):
+            assert not found or found[-1]() is None
+            found.append(weakref.ref(self))
+
+    found = []
+    with without_collector():
+        scorers = ScorerPerLabels(Made)
+        for labels in ([0, 1], [0, 1], [1, 0]):
+            scorers(np.array(labels))
+    assert len(found) == scorers.made == 2
+
+
 @pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
 @pytest.mark.filterwarnings("ignore::lead_fast.errors.SaturationWarning")
 @pytest.mark.parametrize(
@@ -79,12 +143,8 @@ def test_a_zoo_is_read_into_two_buffers(tmp_path, monkeypatch, name, bad):
 
     monkeypatch.setattr(Buffers, "__init__", watched)
     options = {"n_per_class": 1} if name == "nleep" else {}
-    gc.collect()
-    gc.disable()  # it must not take a collector of cycles
-    try:
+    with without_collector():
         found = lf.rank(tmp_path, metric=name, **options)
-    finally:
-        gc.enable()
     assert (len(found.failed) == 6) == bad and len(found.scores) == (0 if bad else 6)
     assert len(sizes) in (1, 2)  # one where scoring is done before the next is read
     if not bad:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 
@@ -61,8 +62,11 @@ class Work:
         self._drop_scorers()
 
     def _drop_scorers(self):
-        self.scorers = ScorerPerLabels(lambda labels: self._make(labels, self.device))
-        self._on_cpu = ScorerPerLabels(lambda labels: self._make(labels, "cpu"))
+        # Nothing in them refers to this object, so that their heads go when it does.
+        self.scorers, self._on_cpu = (
+            ScorerPerLabels(partial(_make, self.names, self.options, device))
+            for device in (self.device, "cpu")
+        )
 
     def __getstate__(self):
         return {"names": self.names, "options": self.options, "device": self.device}
@@ -70,9 +74,6 @@ class Work:
     def __setstate__(self, state):
         self.__dict__.update(state)
         self._drop_scorers()
-
-    def _make(self, labels, device):
-        return _several.make(self.names, labels, device, self.options, raising=False)
 
     def score(self, read, readers, names=None):
         """Outcomes ``{metric: Outcome}`` of one model.
@@ -110,6 +111,10 @@ class Work:
                 scored, device = again, "cpu"
             found[name] = _outcome(scored, device, read)
         return found
+
+
+def _make(names, options, device, labels):
+    return _several.make(names, labels, device, options, raising=False)
 
 
 @dataclass
