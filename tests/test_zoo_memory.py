@@ -5,6 +5,7 @@ import gc
 import importlib
 import os
 import weakref
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +16,12 @@ import lead_fast as lf
 from lead_fast.device import Place, _library
 from lead_fast.errors import InputError
 from lead_fast.features import Features
-from lead_fast.zoo import upload
+from lead_fast.zoo import formats, runner, upload
+from lead_fast.zoo.ahead import Read, bring_in, check_map
 from lead_fast.zoo.buffers import Buffers
 from lead_fast.zoo.formats import read_array
 from lead_fast.zoo.upload import Uploads
-from lead_fast.zoo.work import ScorerPerLabels
+from lead_fast.zoo.work import ScorerPerLabels, Work
 
 
 def test_memory_is_used_again_when_nobody_refers_to_it():
@@ -61,6 +63,16 @@ def test_what_is_too_small_is_given_back():
     assert len(buffers._held) == 2  # the third is given back
     assert buffers.empty((0, 2), np.float64).shape == (0, 2)
     assert buffers.empty((), np.float64).shape == ()
+
+
+def test_of_what_is_spare_the_largest_is_kept():
+    sizes = []
+    buffers = Buffers(lambda count: sizes.append(count) or np.empty(count, np.uint8))
+    three = [buffers.empty((count,), np.uint8) for count in (100, 200, 50)]
+    del three
+    small, large = (buffers.empty((count,), np.uint8) for count in (50, 150))
+    assert (small.size, large.size) == (50, 150)
+    assert sizes == [100, 200, 50]
 
 
 @contextlib.contextmanager
@@ -239,6 +251,16 @@ def test_what_is_not_as_in_the_file_is_copied(place, rng, tmp_path, read):
     assert read == 10 * ["array"]
 
 
+def test_a_file_of_another_device_is_another(monkeypatch):
+    found = set()
+    for device, inode in ((7, 9), (8, 9), (7, 8), (7, 9)):
+        state = SimpleNamespace(st_dev=device, st_ino=inode)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "fstat", lambda _, state=state: state)
+            found.add(formats._identity(0))
+    assert len(found) == 3
+
+
 @pytest.mark.parametrize("left", [0, 500, 1000])
 def test_a_file_that_has_become_shorter(place, tmp_path, left):
     np.save(path := tmp_path / "x.npy", np.ones((37, 6)))
@@ -248,6 +270,108 @@ def test_a_file_that_has_become_shorter(place, tmp_path, left):
     with pytest.raises(InputError, match="has become shorter"):
         send(mapped)
     assert np.array_equal(send(np.ones((37, 6))).array.get(), np.ones((37, 6)))
+
+
+@pytest.mark.parametrize("kind", ["npy", "safetensors"])
+def test_a_map_of_a_file_that_has_become_shorter_is_not_touched(rng, tmp_path, kind):
+    """Nothing here is larger than a page, which lets a process live that reads what is gone."""
+    x = rng.standard_normal((9, 6)).astype(np.float32)
+    path = tmp_path / f"x.{kind}"
+    if kind == "npy":
+        np.save(path, x)
+    else:
+        pytest.importorskip("safetensors.numpy").save_file({"a": x, "features": x}, path)
+    mapped = read_array(path, "features")
+    views = mapped, mapped[4:, 1:], mapped.T, Features(mapped.view(np.uint16), "bfloat16")
+    for view in (*views, x, [[1.0]], np.array(mapped)):
+        check_map(view)
+    os.truncate(path, os.path.getsize(path) - 1)
+    for view in views:
+        with pytest.raises(InputError, match=f"x.{kind}: has become shorter since it was opened"):
+            bring_in(view)
+
+    def refused(features):
+        raise InputError("features: their file has become shorter since it was opened")
+
+    for uploads in (refused, lambda features: None):
+        got = Read("m", features=mapped)
+        runner._send(got, uploads)
+        assert got.there is None and "has become shorter" in str(got.error)
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")  # a = c
+@pytest.mark.parametrize("before", ["read", "score"])
+def test_a_file_that_is_cut_is_the_failure_of_its_model(tmp_path, monkeypatch, before):
+    labels = class_labels([9, 9])
+    for name in "abc":
+        np.save(tmp_path / f"{name}_c_feature.npy", relu_features(labels, 4, seed=1, spread=0.5))
+        np.save(tmp_path / f"{name}_c_label.npy", labels)
+    path = tmp_path / "b_c_feature.npy"
+    if before == "read":
+        read = formats.read_array
+
+        def cutting(file, *rest):
+            found = read(file, *rest)
+            if file == path:
+                os.truncate(path, 200)
+            return found
+
+        monkeypatch.setattr(formats, "read_array", cutting)
+    else:
+        score = Work.score
+
+        def cut(self, read, *rest):
+            if read.model == "b":
+                os.truncate(path, 200)
+            return score(self, read, *rest)
+
+        monkeypatch.setattr(Work, "score", cut)
+    found = lf.rank(tmp_path, metric="parc")
+    assert list(found.scores) == ["a", "c"]
+    assert found.failed == {"b": f"{path}: has become shorter since it was opened"}
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Names of what is sent to a GPU that is not there, and "released"."""
+    found = []
+
+    class Watched:
+        def __init__(self, place):
+            assert place == "somewhere"
+
+        def __call__(self, features):
+            found.append(float(features[0, 0]))
+
+        def release(self):
+            found.append("released")
+
+    monkeypatch.setattr(runner, "resolve", lambda device: "somewhere")
+    monkeypatch.setattr(runner, "Uploads", Watched)
+    return found
+
+
+def test_what_is_stored_is_not_sent_and_memory_is_given_back(sent, tmp_path):
+    labels = class_labels([9, 9])
+    zoo = {f"m{at}": relu_features(labels, 4, seed=at, spread=0.5) for at in range(3)}
+    for at, x in enumerate(zoo.values()):
+        x[0, 0] = at  # its name
+    for expected in ([0.0, 1.0, 2.0, "released"], ["released"]):
+        lf.rank(zoo, labels, "parc", store=tmp_path / "runs.db")
+        assert sent == expected
+        sent.clear()
+
+
+def test_memory_is_given_back_when_the_ranking_fails(sent, monkeypatch):
+    labels = class_labels([9, 9])
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Work, "score", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        lf.rank({"m": relu_features(labels, 4, seed=1)}, labels, "parc")
+    assert sent[-1] == "released"
 
 
 def test_memory_is_waited_for_before_it_is_written_to(place, monkeypatch):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 import threading
 import time
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..errors import InputError
 from ..features import Features
 
 _PAGE = 4096
@@ -141,8 +143,36 @@ def bring_in(features):
     """Have the pages of a memory map read from disk, by the thread that reads ahead.
 
     NumPy adds up one byte of every page without holding the interpreter's lock.
+
+    Raises
+    ------
+    InputError
+        As :func:`check_map`.
     """
-    data = features.data if isinstance(features, Features) else features
+    check_map(features)
+    data = _array_of(features)
     if isinstance(data, np.memmap) and data.size:
         # "A" leaves the order of memory, so that this is a view.
         data.reshape(-1, order="A").view(np.uint8)[::_PAGE].sum()
+
+
+def check_map(features):
+    """Refuse a memory map whose file has become shorter, as reading what is gone kills a process.
+
+    Takes a system call. Nothing helps against a file that is cut while it is being scored.
+
+    Raises
+    ------
+    InputError
+    """
+    data = _array_of(features)
+    mapped = data._mmap if isinstance(data, np.memmap) else None  # it keeps the file open
+    if mapped is None:
+        return
+    begin = data.offset - data.offset % mmap.ALLOCATIONGRANULARITY
+    if mapped.size() < begin + len(mapped):
+        raise InputError(f"{data.filename}: has become shorter since it was opened")
+
+
+def _array_of(features):
+    return features.data if isinstance(features, Features) else features

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 
 import numpy as np
 
 from ..device import resolve
-from ..errors import StoreError
+from ..errors import InputError, StoreError
 from . import fingerprint
 from .ahead import bring_in, read_ahead, read_model
 from .buffers import Buffers
@@ -98,22 +98,25 @@ def go_through(zoo, labels, work, inputs, records, progress, jobs=None):
         return got
 
     found, differ, last = [], False, None
-    with _progress_bar(len(zoo.models), progress) as step:
-        if jobs is None:
-            done = _score_here(zoo.models, read, work, inputs)
-        else:
-            done = jobs.score(zoo.models, labels, work, inputs, records)
-        for model, got, outcomes in done:
-            if records is not None:
-                records.put(model, got, outcomes)
-            if labels is None and any(one.error is None for one in outcomes.values()):
-                differ = differ or (last is not None and not np.array_equal(last, got.labels))
-                last = got.labels
-            found.append((model, {name: outcomes[name] for name in work.names}))
-            del got  # its features, before the next model's are waited for
-            step()
-    if uploads is not None:
-        uploads.release()
+    if jobs is None:
+        scored = _score_here(zoo.models, read, work, inputs)
+    else:
+        scored = jobs.score(zoo.models, labels, work, inputs, records)
+    try:
+        # Closed, so that other processes stop with this and not when what is raised is forgotten.
+        with _progress_bar(len(zoo.models), progress) as step, closing(scored):
+            for model, got, outcomes in scored:
+                if records is not None:
+                    records.put(model, got, outcomes)
+                if labels is None and any(one.error is None for one in outcomes.values()):
+                    differ = differ or (last is not None and not np.array_equal(last, got.labels))
+                    last = got.labels
+                found.append((model, {name: outcomes[name] for name in work.names}))
+                del got  # its features, before the next model's are waited for
+                step()
+    finally:
+        if uploads is not None:
+            uploads.release()
     order = {model.name: place for place, model in enumerate(zoo.models)}
     found.sort(key=lambda entry: order[entry[0].name])
     return found, differ
@@ -166,7 +169,10 @@ def _send(got, uploads):
     with suppress(Exception):
         got.there = uploads(got.features)
     if got.there is None:
-        bring_in(got.features)
+        try:
+            bring_in(got.features)
+        except InputError as error:  # the file has become shorter
+            got.error = error
     got.seconds += time.perf_counter() - started
 
 

@@ -14,6 +14,7 @@ from .._text import one_line
 from ..errors import DeviceMemoryError, InputError, LeadFastError, ScoreWarning
 from ..lead import LeadResult
 from ..metrics import _several
+from .ahead import check_map
 from .inputs import read_inputs
 
 
@@ -92,6 +93,7 @@ class Work:
         try:
             if read.error is not None:
                 raise read.error
+            check_map(read.features)
             made = self.scorers(read.labels)
         except Exception as failure:
             seconds = read.seconds + time.perf_counter() - started
