@@ -52,7 +52,10 @@ def add_commands(commands):
         help="draws of head and samples; gives each score's spread, and groups of ties (1)",
     )
     rank.add_argument(
-        "--jobs", type=int, metavar="N", help="processes that score, -1 for one per core (this one)"
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="processes of this machine that score, -1 for one per core (this one)",
     )
     rank.add_argument(
         "--backend", choices=BACKENDS, default="loky", help="of joblib, for the processes (loky)"

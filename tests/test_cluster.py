@@ -5,6 +5,7 @@ import importlib.util
 import os
 import signal
 import threading
+import time
 
 import joblib
 import numpy as np
@@ -13,8 +14,9 @@ from helpers import relu_features
 
 import lead_fast
 from lead_fast import cli
-from lead_fast.errors import InputError, ScoreWarning
+from lead_fast.errors import InputError, LeadFastError, ScoreWarning
 from lead_fast.zoo import cluster, read, work
+from lead_fast.zoo.inputs import Inputs
 from lead_fast.zoo.store import Store
 
 N, K = 60, 3
@@ -182,6 +184,146 @@ def test_a_model_that_kills_its_process_is_passed_over():
     assert len(found.scores) == 8
 
 
+@pytest.fixture
+def runs(monkeypatch):
+    """Of every time that models are handed out, how many there are to be."""
+    found, run = [], cluster.Jobs._run
+
+    def watched(self, models, *rest):
+        found.append(len(models))
+        return run(self, models, *rest)
+
+    monkeypatch.setattr(cluster.Jobs, "_run", watched)
+    return found
+
+
+class Locked:
+    """Features that cannot be pickled, and count how often they are asked for."""
+
+    def __init__(self, seed, read=None):
+        self.seed, self.read, self.lock = seed, [] if read is None else read, threading.Lock()
+
+    def __array__(self, dtype=None, copy=None):
+        self.read.append(self.seed)
+        return features(self.seed)
+
+
+def test_what_cannot_be_sent_is_the_failure_of_its_model(runs):
+    zoo = {f"m{seed}": features(seed) for seed in range(8)}
+    zoo["m3"] = Locked(3)
+    found = lead_fast.rank(zoo, LABELS, "knn", jobs=2)
+    assert list(found.failed) == ["m3"]
+    assert found.failed["m3"].startswith("cannot be sent to another process (TypeError: ")
+    assert len(found.scores) == 7 and runs[0] == 7
+    runs.clear()
+    source = {name: Locked(1) for name in zoo}
+    assert len(lead_fast.rank(zoo, LABELS, ["leep", "knn"], jobs=2, source=source).failed) == 8
+    assert not runs
+    with joblib.parallel_config("threading", n_jobs=2):  # to these nothing is sent
+        assert not lead_fast.rank(zoo, LABELS, "knn").failed
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+def test_an_input_that_cannot_be_read_is_the_failure_of_its_model(tmp_path, runs):
+    for seed in (1, 2, 3):
+        np.save(tmp_path / f"m{seed}_c_feature.npy", features(seed))
+        np.save(tmp_path / f"m{seed}_c_label.npy", LABELS)
+        np.save(tmp_path / f"m{seed}_c_output.npy", np.full((N, 4), 0.25))
+    (tmp_path / "m2_c_output.npy").write_bytes(b"nothing")
+    found = [
+        lead_fast.rank(tmp_path, metric=["leep", "knn"], store=tmp_path / f"{jobs}.db", jobs=jobs)
+        for jobs in (1, 2)
+    ]
+    assert plain(found[0]) == plain(found[1])
+    assert list(found[0].failed) == ["m2"]
+    assert runs == [3]
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_no_more_is_done_than_can_be_recorded(streams):
+    scored, taken = [], 0
+    zoo = read.open_zoo({f"m{seed}": Locked(seed, scored) for seed in range(60)})
+    inputs = Inputs(zoo, ["knn"], {"knn": {}})
+    made = work.Work(["knn"], {"knn": {}}, None)
+    with joblib.parallel_config("threading", n_jobs=2):
+        jobs = cluster.Jobs(2, streams, shares=True)
+        for _ in jobs.score(zoo.models, LABELS, made, inputs, None):
+            if taken in (0, 30):
+                time.sleep(0.3)  # a slow disk
+            assert len(scored) - taken <= 16
+            taken += 1
+    assert taken == 60 and sorted(scored) == list(range(60))
+
+
+def test_other_processes_stop_with_the_ranking(monkeypatch):
+    stopped = []
+
+    def score(self, models, *rest):
+        try:
+            yield models[0], None, {}  # which lacks the metric
+        finally:
+            stopped.append(True)
+
+    monkeypatch.setattr(cluster.Jobs, "score", score)
+    with pytest.raises(KeyError, match="knn") as kept:
+        lead_fast.rank({"a": features(1)}, LABELS, "knn", jobs=2)
+    assert stopped and kept.traceback
+
+
+def scripted(monkeypatch, *outcomes):
+    """Let runs give so many results each, or break down after that many; the models of each run."""
+    asked, left = [], list(outcomes)
+
+    def run(self, models, *rest):
+        asked.append([model.name for model in models])
+        count, breaks = left.pop(0)
+        for model in models[:count]:
+            yield model.name, (model, None, {})
+        if breaks:
+            raise OSError("a worker has gone")
+
+    monkeypatch.setattr(cluster.Jobs, "_run", run)
+    monkeypatch.setattr(cluster.Jobs, "_most_at_once", lambda self: 2)
+    zoo = read.open_zoo({name: features(1) for name in "abcdef"})
+    inputs = Inputs(zoo, ["knn"], {"knn": {}})
+    made = work.Work(["knn"], {"knn": {}}, None)
+    done = list(cluster.Jobs(2, True).score(zoo.models, LABELS, made, inputs, None))
+    assert sorted(model.name for model, *_ in done) == list("abcdef") and not left
+    failed = {model.name: outcomes["knn"].error for model, _, outcomes in done if outcomes}
+    return list(map("".join, asked)), failed
+
+
+def test_one_breakdown_after_results_is_no_reason_to_go_one_by_one(monkeypatch):
+    asked, failed = scripted(
+        monkeypatch, (1, True), (1, True), (0, True), (0, True), (1, False), (1, False), (9, False)
+    )
+    assert asked == ["abcdef", "bcdef", "cdef", "c", "c", "d", "ef"]
+    assert not failed
+
+
+def test_a_model_is_tried_twice_alone(monkeypatch):
+    asked, failed = scripted(
+        monkeypatch, (0, True), (0, True), (0, True), (0, True), (1, False), (9, False)
+    )
+    assert asked == ["abcdef", "abcdef", "a", "a", "b", "cdef"]
+    assert list(failed) == ["a"] and "(OSError: a worker has gone)" in failed["a"]
+
+
+def test_a_worker_holds_the_scorers_of_one_run_and_hands_out_no_features():
+    (model,) = read.open_zoo({"a": features(1)}).models
+    cluster._works.clear()
+    try:
+        for token in ("first", "second", "second"):
+            made = work.Work(["knn"], {"knn": {}}, None)
+            got, _, fingerprint, outcomes = cluster._score(token, made, model, LABELS, {}, True)
+            assert outcomes["knn"].error is None and fingerprint is not None
+            assert got.features is None and got.labels is None
+            assert list(cluster._works) == [token]
+        assert cluster._works["second"].scorers.made == 1
+    finally:
+        cluster._works.clear()
+
+
 def test_labels_are_those_of_each_file(tmp_path):
     np.savez(tmp_path / "a.npz", features=features(1), labels=LABELS)
     np.savez(tmp_path / "b.npz", features=features(2), labels=np.sort(LABELS))
@@ -216,6 +358,49 @@ def test_what_counts_as_active():
     for wrong in (0, -2):
         with pytest.raises(InputError, match="jobs"):
             cluster.active(wrong)
+
+
+@pytest.mark.parametrize("name", ["dask", "ray"])
+def test_processes_of_a_cluster(name, monkeypatch):
+    made = []
+
+    class Stop(Exception):
+        pass
+
+    class Module:
+        register_ray = None
+
+        def Client(self, *args, **options):
+            made.append(options.get("n_workers"))
+            raise Stop
+
+        def init(self, address, num_cpus, **options):
+            made.append(num_cpus)
+            raise Stop
+
+    monkeypatch.setattr(cluster, "need", lambda *names: Module())
+    for jobs in (None, 3, -1):
+        with pytest.raises(Stop), cluster.backend(name, jobs=jobs):
+            pass
+    assert made == [None, 3, joblib.cpu_count()]
+    for wrong in (0, -5, 2.5):
+        with pytest.raises(LeadFastError, match="jobs"), cluster.backend(name, jobs=wrong):
+            pass
+    with pytest.raises(InputError, match="that at here has its own"):  # its number of processes
+        with cluster.backend(name, "here", 2):
+            pass
+    assert len(made) == 3
+
+
+def test_a_cluster_that_cannot_be_made(monkeypatch):
+    class Module:
+        def Client(self, *args, **options):
+            raise OSError("no port is free")
+
+    monkeypatch.setattr(cluster, "need", lambda *names: Module())
+    for address, text in ((None, "backend: no cluster of dask"), ("x:1", "no cluster at x:1")):
+        with pytest.raises(InputError, match=text), cluster.backend("dask", address):
+            pass
 
 
 def test_threads_are_processes_enough(zoo):

@@ -35,10 +35,7 @@ def active(jobs):
         return None  # nobody can have configured it
     from joblib.parallel import LokyBackend, SequentialBackend, get_active_backend
 
-    if jobs is not None:
-        jobs = integer("jobs", jobs, -1)
-        if jobs == 0:
-            raise InputError("jobs: must be a number of processes, or -1 for one per core, got 0")
+    _check(jobs)
     backend, configured = get_active_backend()
     count = configured if jobs is None else jobs
     if isinstance(backend, LokyBackend | SequentialBackend):
@@ -46,7 +43,16 @@ def active(jobs):
         if count == 1:
             return None
     count = -1 if count is None else count  # all that the cluster has
-    return Jobs(count, getattr(backend, "supports_return_generator", False))
+    return Jobs(
+        count,
+        getattr(backend, "supports_return_generator", False),
+        getattr(backend, "supports_sharedmem", False),
+    )
+
+
+def _check(jobs):
+    if jobs is not None and integer("jobs", jobs, -1) == 0:
+        raise InputError("jobs: must be a number of processes, or -1 for one per core, got 0")
 
 
 @contextlib.contextmanager
@@ -61,10 +67,15 @@ def backend(name, address=None, jobs=None):
         Of the cluster's scheduler; by default a cluster on this machine, for as long as it is
         needed.
     jobs : int, optional
-        Processes of a cluster on this machine.
+        Processes of a cluster on this machine; -1 for one per core, as by default.
     """
     import joblib
 
+    _check(jobs)
+    if address is not None and name != "loky" and jobs is not None:
+        raise InputError(f"jobs: of a cluster on this machine; that at {address} has its own")
+    count = joblib.cpu_count() if jobs == -1 else jobs
+    where = f"address: no cluster at {address}" if address else f"backend: no cluster of {name}"
     if name == "loky":
         if address is not None:
             raise InputError("address: of a cluster; give --backend dask or ray with it")
@@ -76,21 +87,20 @@ def backend(name, address=None, jobs=None):
                 distributed.Client(address, timeout="20s")
                 if address
                 else distributed.Client(
-                    n_workers=jobs, threads_per_worker=1, dashboard_address=None
+                    n_workers=count, threads_per_worker=1, dashboard_address=None
                 )
             )
         except (OSError, ValueError) as error:
-            raise InputError(f"address: no cluster at {address} ({one_line(error)})") from error
+            raise InputError(f"{where} ({one_line(error)})") from error
         with client, joblib.parallel_config("dask", client=client):
             yield
     else:
         ray = need("ray", "the backend ray")
         register = need("ray.util.joblib", "the backend ray").register_ray
         try:
-            ray.init(address=address, num_cpus=None if address else jobs, log_to_driver=False,
-                     include_dashboard=False)  # fmt: skip
+            ray.init(address=address, num_cpus=count, log_to_driver=False, include_dashboard=False)
         except (OSError, ValueError, RuntimeError) as error:
-            raise InputError(f"address: no cluster at {address} ({one_line(error)})") from error
+            raise InputError(f"{where} ({one_line(error)})") from error
         register()
         # An actor that dies is started again, and its task given to it once more.
         restart = {"max_restarts": -1, "max_task_retries": 2}
@@ -111,25 +121,35 @@ class Jobs:
     streams : bool
         Whether the backend hands out results as they come; else models go to it in rounds of four
         per process, so that what is finished is recorded.
+    shares : bool
+        Whether its workers are threads of this process, which need not be sent anything.
     """
 
-    def __init__(self, count, streams):
-        self._count, self._streams = count, streams
+    def __init__(self, count, streams, shares=False):
+        self._count, self._streams, self._shares = count, streams, shares
 
     def score(self, models, labels, work, inputs, records):
         """Triples ``(model, Read, {metric: Outcome})`` in the order in which they are done.
 
         A worker that dies takes with it what it was at: those models are scored again. One whose
         workers die as often as it is tried alone is recorded as a failure.
+
+        Models are handed out as results are taken, at most eight per process ahead: what is done
+        but not taken when all ends, by Ctrl-C or with a worker, was done in vain.
         """
         token = uuid.uuid4().hex
         waiting = []
+        unsent = self._unsent((work, labels))
         for model in models:
             found = _stored(model, labels, inputs, records)
-            if found is None:
+            if found is not None:
+                yield model, found, found.stored
+                continue
+            why = unsent or self._unsent((model, inputs.readers(model)))
+            if why is None:
                 waiting.append(model)
             else:
-                yield model, found, found.stored
+                yield model, Read(model.name), _failed(work, why)
         alone, broken = 0, 0  # models to be tried one by one; breakdowns since the last result
         tries = {}
         while waiting:
@@ -149,19 +169,46 @@ class Jobs:
                     tries[model.name] = tries.get(model.name, 0) + 1
                     if tries[model.name] >= _TRIES:
                         finished.add(model.name)
-                        yield model, Read(model.name), _died(work, failure)
+                        yield model, Read(model.name), _failed(work, _died(failure))
                 elif broken > 1:
                     alone = self._most_at_once()
             if alone and finished:
                 alone -= 1
             waiting = [model for model in waiting if model.name not in finished]
 
+    def _unsent(self, values):
+        """Why something cannot be sent to the workers; None where it can be, or need not be."""
+        if self._shares:
+            return None
+        try:
+            import cloudpickle
+        except ImportError:  # which joblib brought along before it needed it
+            from joblib.externals import cloudpickle
+
+        try:
+            # What contiguous arrays hold is passed by, so that this takes no time.
+            pickler = cloudpickle.CloudPickler(_Nowhere(), 5, buffer_callback=lambda buffer: None)
+            pickler.dump(values)
+        except Exception as error:
+            text = one_line(error)[:200]
+            return f"cannot be sent to another process ({type(error).__name__}: {text})"
+        return None
+
     def _run(self, models, labels, work, inputs, records, token):
-        """Pairs of a model's name and its triple; raises when a worker dies."""
+        """Pairs of a model's name and its triple; raises when a worker dies.
+
+        Ends before all models are done where results are taken too slowly.
+        """
         import joblib
 
+        sent, taken, most = 0, 0, 4 * self._most_at_once()
+
         def calls(part):
+            nonlocal sent
             for model in part:
+                if sent - taken >= most:
+                    return
+                sent += 1
                 yield joblib.delayed(_score)(
                     token, work, model, labels, inputs.readers(model), records is not None
                 )
@@ -175,10 +222,17 @@ class Jobs:
         named = {model.name: model for model in models}
         with results as stream:
             for read, state, features, outcomes in stream:
+                taken += 1
                 model = named[read.model]
                 if records is not None and features is not None:
-                    records.look_up(model, inputs.readers(model), read, features)
-                    records.remember(state, features)
+                    try:
+                        records.look_up(model, inputs.readers(model), read, features)
+                        records.remember(state, features)
+                    except StoreError:
+                        raise
+                    except Exception as error:  # one of its inputs, which are read here again
+                        read.error = error
+                        outcomes = work.score(read, {})
                 yield model.name, (model, read, outcomes)
 
     def _in_rounds(self, models, calls, settings):
@@ -196,9 +250,19 @@ class Jobs:
         return 2 * joblib.effective_n_jobs(self._count)
 
 
-def _died(work, failure):
-    text = f"lost with its process ({type(failure).__name__}: {one_line(failure)[:200]})"
+def _failed(work, text):
     return dict.fromkeys(work.names, Outcome(None, 0.0, "unknown", text))
+
+
+def _died(failure):
+    return f"lost with its process ({type(failure).__name__}: {one_line(failure)[:200]})"
+
+
+class _Nowhere:
+    """A file of which only that it is written to matters."""
+
+    def write(self, data):
+        """Forget what is written."""
 
 
 def _stored(model, labels, inputs, records):
