@@ -1,12 +1,13 @@
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 from scipy.stats import weightedtau
 
 from lead_fast.errors import InputError, InputTypeError
-from lead_fast.evaluation import match_truth, read_table, weighted_tau
+from lead_fast.evaluation import correlation, match_truth, read_table, weighted_tau
 
 
 def tau_by_loops(scores, truth):
@@ -49,6 +50,26 @@ def test_scipy_convention_is_scipy(seed, n, ties):
 def test_paper_convention_is_eq_1(seed, n, ties):
     scores, truth = drawn(seed, n, ties)
     assert abs(weighted_tau(scores, truth, "paper") - tau_by_loops(scores, truth)) <= 1e-14
+
+
+@pytest.mark.parametrize("most", [1, 97, 300, 10_000])
+def test_paper_convention_by_blocks_of_rows(most, monkeypatch):
+    scores, truth = drawn(1, 97, True)
+    model = np.random.default_rng(0).integers(0, 97, 97)
+    whole = [correlation.tau_of_eq1(scores, truth, one) for one in (None, model)]
+    monkeypatch.setattr(correlation, "_MOST_PAIRS", most)
+    parts = [correlation.tau_of_eq1(scores, truth, one) for one in (None, model)]
+    assert np.abs(np.subtract(whole, parts)).max() <= 1e-15
+
+
+def test_memory_of_the_paper_convention():
+    scores, truth = drawn(0, 3000, False)
+    tracemalloc.start()
+    try:
+        weighted_tau(scores, truth, "paper")
+        assert tracemalloc.get_traced_memory()[1] < 100e6  # of all pairs at once 250 MB
+    finally:
+        tracemalloc.stop()
 
 
 def test_paper_convention_by_hand():
@@ -135,6 +156,22 @@ def test_match_truth():
         match_truth(["a", "b"], {"a": 1.0, "x": 1.0, "b": 1.0, "y": 2.0}, "t.json")
     with pytest.raises(InputError, match="1 of the 2 models"):
         match_truth(["a", "b"], {"a": 1.0})
+
+
+def test_match_truth_of_many_models():
+    hashed = 0
+
+    class Name(str):
+        def __hash__(self):
+            nonlocal hashed
+            hashed += 1
+            return super().__hash__()
+
+    names = [Name(number) for number in range(300)]
+    truth = dict.fromkeys(names, 1.0)
+    hashed = 0
+    assert match_truth(names, truth) == (names, [])
+    assert hashed <= 4 * 300
 
 
 def test_read_table(tmp_path):

@@ -12,6 +12,7 @@ from ..errors import InputError, InputTypeError
 from ..options import integer
 
 CONVENTIONS = ("scipy", "paper")
+_MOST_PAIRS = 1 << 20  # of models, that Eq. (1) has in memory at a time
 
 
 def weighted_tau(scores, truth, convention="scipy"):
@@ -60,7 +61,7 @@ def weighted_tau(scores, truth, convention="scipy"):
 
     Notes
     -----
-    "paper" takes O(M^2) time and memory, "scipy" O(M log M) time.
+    "paper" takes O(M^2) time, "scipy" O(M log M).
 
     References
     ----------
@@ -90,12 +91,19 @@ def tau_of_eq1(scores, truth, model=None):
     _, inverse, counts = np.unique(-truth, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     rank = ((last - counts + 1 + last) / 2.0)[inverse]  # 1 is the best; ties share the mean rank
-    i, j = np.triu_indices(len(truth), k=1)
-    weight = 1.0 / (rank[i] + rank[j])
-    agreement = np.sign(truth[i] - truth[j]) * np.sign(scores[i] - scores[j])
-    if model is not None:
-        weight = weight * (model[i] != model[j])
-    return float(np.sum(weight * agreement) / np.sum(weight))
+    count = len(truth)
+    rows = max(1, _MOST_PAIRS // count)
+    above = below = 0.0
+    for first in range(0, count, rows):
+        i, j = np.triu_indices(min(rows, count - first), first + 1, count)
+        i += first
+        weight = 1.0 / (rank[i] + rank[j])
+        agreement = np.sign(truth[i] - truth[j]) * np.sign(scores[i] - scores[j])
+        if model is not None:
+            weight = weight * (model[i] != model[j])
+        above += np.sum(weight * agreement)
+        below += np.sum(weight)
+    return float(above / below)
 
 
 def paired(scores, truth):

@@ -34,7 +34,8 @@ def match_truth(models, truth, source="truth"):
         If `truth` names a model that is not among `models`, or fewer than two of them.
     """
     models = list(models)
-    foreign = [name for name in truth if name not in set(models)]
+    known = set(models)
+    foreign = [name for name in truth if name not in known]
     if foreign:
         raise InputError(
             f"{source} names what is not among the models: {name_list(foreign)} "
