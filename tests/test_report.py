@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import lead_fast
 from lead_fast import _optional
 from lead_fast.zoo import Ranking, Rankings
 from lead_fast.zoo.groups import group
-from lead_fast.zoo.page import page
+from lead_fast.zoo.page import _metric_table, page
 
 N, K = 90, 3
 LABELS = np.arange(N) % K
@@ -265,6 +266,34 @@ def test_names_in_scripts_that_fonts_lack():
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     ranking = lead_fast.rank({"\u6a21\u578b": ZOO["m1"], "m": ZOO["m2"]}, LABELS, "knn")
     assert "\u6a21\u578b" in page(Rankings([ranking]), None, "zoo")
+
+
+@pytest.mark.parametrize(("kind", "lines"), [("svg", 0), ("png", 1), ("pdf", 1)])
+def test_glyphs_that_fonts_lack_are_warned_of_once(zoo, tmp_path, call, kind, lines):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    lacking = {"svg": "\u6a21", "png": "\u578b", "pdf": "\u5c42"}[kind]  # once in a process
+    (zoo / "m1.npz").rename(zoo / f"{lacking}.npz")
+    status, _, err = call("rank", zoo, "--metric", "knn", "--plot", tmp_path / f"a.{kind}")
+    assert status == 0 and err.count("Glyph") == lines
+
+
+def test_scores_are_taken_once(monkeypatch):
+    taken, scores = [], Ranking.scores.fget
+    monkeypatch.setattr(Ranking, "scores", property(lambda self: taken.append(1) or scores(self)))
+    rows = [(f"m{at}", float(at), 0.0, None) for at in range(5)]
+    rankings = Rankings([Ranking(rows, metric, "cpu") for metric in ("a", "b", "c")])
+    assert _metric_table(rankings).count("1.000") == 9
+    assert len(taken) == 3
+
+
+def test_what_few_rankings_need_is_not_imported():
+    code = "import sys, lead_fast.zoo.run, lead_fast.zoo.page; print('scipy.stats' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(Path(lead_fast.__file__).parents[1])},
+        capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert done.stdout == "False\n"
 
 
 BROWSER = next(

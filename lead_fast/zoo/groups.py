@@ -3,7 +3,6 @@
 import math
 
 import numpy as np
-import scipy.stats
 
 
 def group(scores, draws, level=0.95):
@@ -53,6 +52,8 @@ def group(scores, draws, level=0.95):
 
 
 def _differ(one, other, level):
+    import scipy.stats  # half a second, which a ranking without draws does not need
+
     (first, a), (second, b) = one, other
     if len(a) < 2 and len(b) < 2:
         return first != second

@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from html import escape
 
-import scipy.stats
-
 from .._text import printable
 from .._version import __version__
 from ..evaluation import kendall
@@ -138,7 +136,8 @@ def _ranking_table(rankings, first, truth):
     for at, row in enumerate(rows):
         name = escape(printable(row.model))
         if row.score is None:
-            error = f'<td class="bad" colspan="{len(header) - 2}">{escape(row.error)}</td>'
+            error = escape(printable(row.error))
+            error = f'<td class="bad" colspan="{len(header) - 2}">{error}</td>'
             lines.append(("", ["-", name, error]))
             continue
         cells = [str(row.rank), name, f"{row.score:.5g}"]
@@ -170,14 +169,14 @@ def _tau_table(rankings, truth):
 
 def _metric_table(rankings):
     """Kendall's tau between the scores of each two metrics."""
-    rows = []
-    for one in rankings:
-        cells = [escape(one.metric)]
-        for other in rankings:
-            common = [model for model in one.scores if model in other.scores]
+    rows, scores = [], rankings.scores
+    for metric, one in scores.items():
+        cells = [escape(metric)]
+        for other in scores.values():
+            common = [model for model in one if model in other]
             tau = float("nan")
             if len(common) > 1:
-                tau = kendall(*([r.scores[m] for m in common] for r in (one, other)))
+                tau = kendall(*([side[model] for model in common] for side in (one, other)))
             cells.append("-" if tau != tau else f"{tau:.3f}")
         rows.append(("", cells))
     return "<p>Kendall's tau-b between scores.</p>" + _table(
@@ -262,5 +261,7 @@ def _lead_plots(ranking, truth):
 
 
 def _ranks(values):
+    import scipy.stats  # half a second
+
     found = scipy.stats.rankdata([-value for value in values.values()], method="min")
     return dict(zip(values, map(int, found), strict=True))

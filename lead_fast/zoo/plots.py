@@ -21,8 +21,12 @@ SHOWN = 6  # of one with a line for each
 
 
 @contextmanager
-def _figure(height=3.2, width=4.6):
-    """A figure and its axes that nothing global knows of."""
+def _figure(height=3.2, width=4.6, glyphs="ignore"):
+    """A figure and its axes that nothing global knows of.
+
+    `glyphs` is what to do with warnings of those that matplotlib's fonts lack; in an SVG they are
+    shown by the reader's.
+    """
     matplotlib = need("matplotlib", "plotting")
     figures = need("matplotlib.figure", "plotting")
     colours = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
@@ -32,7 +36,8 @@ def _figure(height=3.2, width=4.6):
         "axes.spines.right": False, "savefig.transparent": True, **dict.fromkeys(colours, _TEXT),
         "axes.formatter.use_mathtext": False,
     }  # fmt: skip
-    with matplotlib.rc_context(settings):
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        warnings.filterwarnings(glyphs, "Glyph .* missing from")
         figure = figures.Figure(figsize=(width, height), layout="constrained")
         axes = figure.subplots()
         axes.grid(color="#808080", alpha=0.3, linewidth=0.5)
@@ -44,9 +49,7 @@ def _svg(figure, name):
     """A figure as an element of a page; `name` keeps its identifiers apart from others'."""
     file = io.StringIO()
     matplotlib = need("matplotlib", "plotting")
-    with matplotlib.rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        # Names in other scripts: the page's fonts show them, whatever those of matplotlib lack.
-        warnings.filterwarnings("ignore", "Glyph .* missing from")
+    with matplotlib.rc_context({"svg.hashsalt": name}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.S)
@@ -91,7 +94,7 @@ def save_bars(ranking, kind):
     need("matplotlib", "plotting")
     file = io.BytesIO()
     count = min(len(ranking.scores), MOST)
-    with _figure(1.0 + 0.2 * count, 6.4) as (figure, axes):
+    with _figure(1.0 + 0.2 * count, 6.4, "ignore" if kind == "svg" else "once") as (figure, axes):
         _bars(axes, ranking)
         figure.savefig(file, format=kind, dpi=150, transparent=False, facecolor="white")
     return file.getvalue()
