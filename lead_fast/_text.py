@@ -9,9 +9,10 @@ def one_line(error):
 
 
 def printable(name):
-    """A name as one line of visible characters; control characters are escaped."""
-    name = str(name)
-    return name if name.isprintable() else name.encode("unicode_escape").decode("ascii")
+    """A name, or a text with names, as one line of visible characters: all others are escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name)
+    )
 
 
 def name_list(names, most=8):

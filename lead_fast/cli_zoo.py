@@ -123,7 +123,7 @@ def _rank(arguments):
             **metric_options(arguments),
         )
     for model, error in ranking.failed.items():
-        say("error", f"{printable(model)}: {error}")
+        say("error", printable(f"{model}: {error}"))
     rankings = list(ranking) if several else [ranking]
     if truth and all(len(one.scores.keys() & truth.keys()) < 2 for one in rankings):
         say("warning", "no weighted tau: fewer than 2 models have a score and an accuracy")
@@ -182,7 +182,7 @@ def _report(arguments):
     out.write(page(rankings, truth, arguments.title or name))
     failed = rankings.failed
     for model, error in failed.items():
-        say("error", f"{printable(model)}: {error}")
+        say("error", printable(f"{model}: {error}"))
     if arguments.json:
         print_text(as_json({"report": str(out.path), "models": len(next(iter(rankings)))}))
     else:

@@ -24,6 +24,7 @@ from lead_fast.errors import (
 )
 from lead_fast.metrics import _several
 from lead_fast.zoo import Ranking, work
+from lead_fast.zoo.notices import score_notices
 from lead_fast.zoo.read import natural_key, open_zoo, read_labels
 
 N, D, K = 60, 8, 3
@@ -753,6 +754,45 @@ def test_names_are_printed_on_one_line():
     lines = str(ranking).splitlines()
     assert len(lines) == 3
     assert all(line.isprintable() for line in lines)
+
+
+@pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
+@pytest.mark.parametrize("metric", ["parc", ["parc", "lead"]])
+def test_names_that_cannot_be_printed_are_escaped_and_no_others(tmp_path, call, metric):
+    zoo = tmp_path / "\x1b[31m"
+    zoo.mkdir()
+    for name in ("\u00e9", "e\x1b"):
+        np.savez(zoo / f"{name}.npz", features=features(1, 70), labels=LABELS)
+    for name in ("\x1b[32m", "\u6a21\n"):
+        (zoo / f"{name}.npz").write_bytes(b"nothing")
+    ranking = lead_fast.rank(zoo, metric=metric)
+    texts = [*str(ranking).splitlines(), *ranking.warnings]
+    flags = ["--metric", metric if isinstance(metric, str) else ",".join(metric)]
+    status, out, err = call("rank", zoo, *flags)
+    texts += [*out.splitlines(), *err.splitlines()]
+    assert status == 1 and all(text.isprintable() for text in texts)
+    assert any("e\\x1b = \u00e9" in text for text in ranking.warnings)  # tied
+    assert any("\u6a21\\n: " in text for text in str(ranking).splitlines())
+    if "lead" in metric:
+        assert any("e\\x1b: fewer samples" in text for text in ranking.warnings)
+
+
+def test_notices_of_many_models():
+    compared = 0
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            nonlocal compared
+            compared += 1
+            return super().__eq__(other)
+
+    scores = dict.fromkeys(map(Name, range(300)), 0.0)
+    for saturated in (None, [str(name) for name in scores]):
+        (text,) = score_notices(scores, saturated)
+        assert "and 293 more" in text
+    assert compared <= 2 * 300
 
 
 @pytest.mark.parametrize(

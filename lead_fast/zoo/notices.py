@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from .._text import name_list
+from .._text import name_list, printable
 from ..errors import ConvergenceWarning, SaturationWarning, ScoreWarning
 
 _SATURATED = 1e-12
@@ -27,7 +27,7 @@ class Notices:
         for name, text in caught:
             category = _KINDS[name]
             if issubclass(category, ConvergenceWarning):
-                self.add(category, f"{model}: {text}")
+                self.add(category, f"{printable(model)}: {text}")
             elif issubclass(category, SaturationWarning):
                 self.saturated.append(model)  # said of the whole ranking by score_notices
             else:
@@ -44,7 +44,7 @@ class Notices:
             (first, text), others = found[0], [model for model, _ in found[1:]]
             if others:
                 text += f"; likewise {name_list(others)}"
-            yield category, f"{first}: {text}"
+            yield category, f"{printable(first)}: {text}"
         yield from self._lines
 
 
@@ -61,11 +61,12 @@ def score_notices(scores, saturated=None):
         flat = [model for model, score in scores.items() if abs(score) < _SATURATED]
         near = f"within {_SATURATED:g} of 0"
     else:
+        saturated = set(saturated)
         flat = [model for model in scores if model in saturated]
         near = "at their bound"
-    same = {}
+    same, apart = {}, scores.keys() - set(flat)
     for model, score in scores.items():
-        if model not in flat:
+        if model in apart:
             same.setdefault(score, []).append(model)
     tied = [models for models in same.values() if len(models) > 1]
     if tied:

@@ -222,7 +222,7 @@ class Ranking:
                 spread = "-" if row.spread is None else f"{row.spread:.2g}"
                 line[3:3] = [spread, "-" if row.group is None else str(row.group)]
         lines = align([header, *cells])
-        lines += [f"{model}: {error}" for model, error in self.failed.items()]
+        lines += [printable(f"{model}: {error}") for model, error in self.failed.items()]
         if truth is not None:
             lines += ["", *tau_lines(self.tau(truth))]
         return "\n".join(lines)
@@ -366,5 +366,5 @@ class Rankings:
                     line.append("-" if value is None or value != value else f"{value:.4f}")
                 cells.append(line)
         lines = align([header, *cells])
-        lines += [f"{model}: {error}" for model, error in self.failed.items()]
+        lines += [printable(f"{model}: {error}") for model, error in self.failed.items()]
         return "\n".join(lines)
