@@ -309,6 +309,11 @@ def test_a_model_is_tried_twice_alone(monkeypatch):
     assert list(failed) == ["a"] and "(OSError: a worker has gone)" in failed["a"]
 
 
+def test_a_cluster_without_workers_is_one_with_one(monkeypatch):
+    monkeypatch.setattr(joblib, "effective_n_jobs", lambda count: 0)
+    assert cluster.Jobs(-1, True)._most_at_once() == 2
+
+
 def test_a_worker_holds_the_scorers_of_one_run_and_hands_out_no_features():
     (model,) = read.open_zoo({"a": features(1)}).models
     cluster._works.clear()

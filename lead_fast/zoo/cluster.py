@@ -244,10 +244,10 @@ class Jobs:
                 yield from parallel(calls(models[start : start + size]))
 
     def _most_at_once(self):
-        """Models that may be at some worker at a moment."""
+        """Models that may be at some worker at a moment; not 0 where a cluster has none yet."""
         import joblib
 
-        return 2 * joblib.effective_n_jobs(self._count)
+        return 2 * max(1, joblib.effective_n_jobs(self._count))
 
 
 def _failed(work, text):
