@@ -178,6 +178,8 @@ def test_read_table(tmp_path):
     path = tmp_path / "t.json"
     path.write_text('{"a": 1, "b": 2.5}')
     assert read_table(path) == {"a": 1.0, "b": 2.5}
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as some editors begin a file
+    assert read_table(path) == {"a": 1.0, "b": 2.5}
     rows = [
         {"model": "a", "score": -0.5, "rank": 1, "seconds": 0.1, "error": None},
         {"model": "b", "score": None, "rank": None, "seconds": 0.1, "error": "bad"},

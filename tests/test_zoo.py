@@ -690,6 +690,11 @@ def test_progress(capsys):
         ("cat\r\n dog \r\n", np.array(["cat", "dog"])),
         ("1\ntwo\n", np.array(["1", "two"])),
         ("", np.array([], dtype=str)),
+        (" \n\n", np.array([], dtype=str)),
+        ("\ufeff1\n2\n", np.array([1, 2])),
+        # Python takes each of these for the end of a line, or for a blank, too.
+        ("a\x85b\nc\u2028\n\u2029d\r\n", np.array(["a\x85b", "c\u2028", "\u2029d"])),
+        ("a\x0bb\x0c\nc\x1c\nd\re\n", np.array(["a\x0bb\x0c", "c\x1c", "d\re"])),
     ],
 )
 def test_text_labels(tmp_path, text, expected):

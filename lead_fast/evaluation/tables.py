@@ -71,7 +71,7 @@ def read_table(path):
     """
     path = os.fspath(path)
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:  # editors of Windows put the mark first
             table = json.load(file, object_pairs_hook=unique_keys)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error

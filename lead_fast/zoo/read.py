@@ -36,6 +36,7 @@ LAYOUTS = (
     "MODEL/features.npy",
 )
 _SHARED_LABELS = "labels.npy"
+_BLANKS = " \t\r\n"  # around the labels of a text file
 _FEATURE, _LABEL, _OUTPUT = "_feature.npy", "_label.npy", "_output.npy"
 
 
@@ -229,7 +230,8 @@ def read_labels(path):
     ----------
     path : path-like
         ``.npy``; ``.npz`` or ``.safetensors`` with an array ``labels``; or ``.txt`` with one label
-        per line, which are integers if all of them can be read as such and strings otherwise.
+        per line, which are integers if all of them can be read as such and strings otherwise. Lines
+        end in a newline, before which a carriage return is ignored, as are blanks around a label.
 
     Returns
     -------
@@ -335,12 +337,13 @@ def _labels_of(path):
 
 def _text_labels(path):
     try:
-        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
+        text = path.read_bytes().decode("utf-8-sig").rstrip(_BLANKS)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text file in UTF-8") from error
-    lines = [line.strip() for line in lines]
+    # Characters that str.splitlines() and str.strip() take away as well may belong to a label.
+    lines = [line.strip(_BLANKS) for line in text.split("\n")] if text else []
     if "" in lines:
         raise InputError(f"{path}: line {lines.index('') + 1} is empty; one label per line")
     if lines and all(re.fullmatch(r"[+-]?[0-9]{1,18}", line) for line in lines):
