@@ -81,6 +81,36 @@ def test_what_a_score_depends_on_is_in_its_key(zoo, tmp_path, scored):
         assert found.scores == expected.scores, options
 
 
+def test_labels_share_a_fingerprint_only_where_they_mean_the_same():
+    numbers = np.arange(24) % 12
+    words = numbers.astype(str)  # "10" is before "2"
+    same = [
+        [numbers, numbers.tolist(), numbers.astype(np.uint8), numbers.astype(float),
+         numbers.astype(object)],
+        [words, words.tolist(), words.astype(object)],
+        [words.astype("S")],
+        [numbers % 2],
+        [numbers % 2 > 0],
+        [np.where(numbers == 11, np.uint64(2**64 - 1), numbers.astype(np.uint64))],
+        [np.where(numbers == 0, -1, numbers)],  # the same bits in int64, but another order
+        [numbers + 1],
+        [numbers[::-1].copy()],
+        [np.eye(12, dtype=bool)[numbers], np.eye(12, order="F")[numbers]],
+    ]  # fmt: skip
+    prints = [{fingerprint.of_labels(labels) for labels in group} for group in same]
+    assert [len(found) for found in prints] == [1] * len(same)
+    assert len(set().union(*prints)) == len(same)
+
+
+def test_scores_by_other_labels_are_not_taken(tmp_path, scored):
+    numbers = np.arange(N) % 12
+    zoo = {"m": np.random.default_rng(0).standard_normal((N, 8)) + np.eye(12, 8)[numbers]}
+    for labels in (numbers.astype(str), numbers.astype(object), numbers):
+        found = lead_fast.rank(zoo, labels, store=tmp_path / "runs.db")
+        assert found.scores == lead_fast.rank(zoo, labels).scores
+    assert len(scored) == 2 + 3  # numbers are the same as objects
+
+
 def test_arrays_and_files_share_results(zoo, tmp_path, scored):
     store = tmp_path / "runs.db"
     lead_fast.rank(zoo, store=store)

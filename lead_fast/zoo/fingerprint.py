@@ -16,6 +16,7 @@ from ..device import to_host
 from ..errors import InputTypeError
 from ..features import Features, as_features
 from ..head import Head
+from ..metrics._base import MultiLabels, encode_targets
 
 _BLOCK = 1 << 24  # bytes that are made contiguous at a time
 
@@ -30,15 +31,23 @@ def of_features(features):
 
 
 def of_labels(labels):
-    """Fingerprint of labels (N,) or (N, K); integers of any width count as the same."""
-    labels = to_host(labels, "labels")
-    if type(labels).__module__.split(".")[0] == "torch":
-        labels = labels.detach().cpu().numpy()
-    array = np.asarray(labels)
-    if array.dtype.kind in "iubf":
-        wide = np.float64 if array.dtype.kind == "f" else np.int64
-        return _of_array(array.astype(wide), "labels")
-    return _digest(json.dumps([str(label) for label in array.ravel().tolist()]))
+    """Fingerprint of labels (N,) or (N, K), as the metrics see them.
+
+    Integers of any width count as the same. Integers and the same digits as strings do not: 10 is
+    after 9 and "10" before it, and scores depend on the order of the classes.
+
+    Raises
+    ------
+    InputError, InputTypeError
+        For labels that no metric takes.
+    """
+    encoded = encode_targets(labels, "the store", multi_label=True)
+    if isinstance(encoded, MultiLabels):
+        return _of_array(encoded.matrix, "labels")
+    kind = encoded.classes.dtype.kind
+    names = [str(name) for name in encoded.classes.tolist()]
+    codes = _of_array(encoded.codes, "codes")
+    return _digest(json.dumps(["i" if kind == "u" else kind, names, codes]))
 
 
 def of_options(name, options):

@@ -21,6 +21,8 @@ from ..errors import StoreError
 from .work import Outcome
 
 _APPLICATION = 0x4C454144  # "LEAD", in the file's header
+# Of the tables. How fingerprints are made has no number of its own: rows under keys that nobody
+# makes any more stay what their runs show, and their models are scored once again.
 _SCHEMA = 1
 _WAIT = 60.0  # seconds for another writer to finish its row
 _FRESH = 2_000_000_000  # ns; a file written this lately may change again within one clock tick
