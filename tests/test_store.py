@@ -172,6 +172,104 @@ def test_failures_are_recorded_and_tried_again(zoo, tmp_path, scored):
     assert scored == ["m2", "m3"]
 
 
+def failures(store):
+    """What each run says: how many models failed, and why."""
+    with Store(store) as file:
+        return [
+            (run.failed, {m: one.error for m, one in file.outcomes(run.id, "knn").items()})
+            for run in file.runs()
+        ]
+
+
+def test_a_failure_belongs_to_its_run(tmp_path, monkeypatch):
+    """Other runs, of other zoos too, neither see it nor change it."""
+    store, one, other = tmp_path / "runs.db", tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        np.savez(folder / "good.npz", features=features(2), labels=LABELS)
+    (one / "m.npz").write_bytes(b"nothing of the kind")
+    np.savez(other / "m.npz", features=features(1))
+    lead_fast.rank(one, metric="knn", store=store)
+    (first,) = failures(store)
+    assert first[0] == 1 and "not an .npz" in first[1]["m"]
+    lead_fast.rank(other, metric="knn", store=store)
+    assert failures(store)[0] == first
+    assert "no labels" in failures(store)[1][1]["m"]
+
+    def full(metrics, read, readers):
+        return {name: work.Scored(MemoryError("16 GB"), 0.1, []) for name in metrics}
+
+    arrays = {"m": features(3)}
+    with monkeypatch.context() as patch:
+        patch.setattr(work, "score_each", full)
+        lead_fast.rank(arrays, LABELS, "knn", store=store)
+    before = failures(store)
+    assert before[2] == (1, {"m": "out of memory: 16 GB"})
+    assert lead_fast.rank(arrays, LABELS, "knn", store=store).scores  # content has a score now
+    assert failures(store) == [*before, (0, {"m": None})]
+
+
+def test_a_damaged_input_costs_the_metric_that_needs_it(tmp_path, scored):
+    folder, store = tmp_path / "zoo", tmp_path / "runs.db"
+    folder.mkdir()
+    np.save(folder / "labels.npy", LABELS)
+    for seed, name in enumerate("ab"):
+        np.save(folder / f"{name}_pets_feature.npy", features(seed))
+        source = np.random.default_rng(seed).dirichlet(np.ones(4), N)
+        np.save(folder / f"{name}_pets_output.npy", source)
+    damaged = folder / "b_pets_output.npy"
+    damaged.write_bytes(damaged.read_bytes()[:-100])
+    expected = lead_fast.rank(folder, metric=["knn", "leep"])
+    assert list(expected["knn"].scores) and expected["leep"].failed.keys() == {"b"}
+    for scorings in (["a", "b"], ["b"]):  # what has a score is kept all the same
+        scored.clear()
+        found = lead_fast.rank(folder, metric=["knn", "leep"], store=store)
+        assert found["knn"].scores == expected["knn"].scores
+        assert found["leep"].scores == expected["leep"].scores
+        assert found["leep"].failed == expected["leep"].failed
+        assert scored == scorings
+    with Store(store) as file:
+        assert [(run.done, run.failed) for run in file.runs()] == [(2, 1)] * 2
+    assert [error for _, error in sorted(failures(store)[1][1].items())] == [None, None]
+
+
+def test_labels_that_no_metric_takes_fail_as_without_a_store(zoo, tmp_path):
+    np.savez(zoo / "m2.npz", features=features(2), labels=LABELS + 0.5)
+    expected = lead_fast.rank(zoo, metric="knn")
+    found = lead_fast.rank(zoo, metric="knn", store=tmp_path / "runs.db")
+    assert found.failed == expected.failed and found.failed.keys() == {"m2"}
+    assert found.scores == expected.scores
+
+
+def test_the_size_of_a_model_is_that_of_its_file(tmp_path, scored):
+    """Of two files with the same features, each shows its own, in the run as well as now."""
+    folder, store = tmp_path / "zoo", tmp_path / "runs.db"
+    folder.mkdir()
+
+    def write(name, **more):
+        np.savez(folder / name, features=features(1), labels=LABELS, **more)
+
+    def sizes(ranking):
+        return {row.model: row.details.get("parameters") for row in ranking}
+
+    def rank():
+        with pytest.warns(ScoreWarning, match="tied"):
+            return sizes(lead_fast.rank(folder, metric="knn", store=store))
+
+    write("a", parameters=np.int64(10))
+    write("b", parameters=np.int64(99_999))
+    expected = {"a": 10, "b": 99_999}
+    assert rank() == expected
+    write("c")
+    expected["c"] = None
+    scored.clear()
+    assert rank() == expected
+    assert scored == []
+    with Store(store) as file:
+        shown = [sizes(Results(file, run.id).rankings["knn"]) for run in file.runs()]
+    assert shown == [{"a": 10, "b": 99_999}, expected]
+
+
 def test_warnings_come_from_the_store_too(tmp_path, scored):
     wide = {f"m{seed}": features(seed, 70) for seed in (1, 2)}
     store = tmp_path / "runs.db"

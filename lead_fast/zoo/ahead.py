@@ -30,8 +30,9 @@ class Read:
         Wall time of reading, and of looking up what is stored.
     error : Exception or None
         Why it could not be read.
-    keys : dict {metric: tuple}
-        Under what a store keeps the outcomes, where there is one.
+    keys : dict {metric: tuple or None}
+        Under what a store keeps the outcomes for other runs, where there is one; None of a metric
+        whose further inputs could not be read.
     stored : dict {metric: Outcome}
         What needs no scoring.
     parameters : int or None

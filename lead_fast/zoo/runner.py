@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 
 import numpy as np
 
@@ -40,14 +41,22 @@ class Records:
 
     def look_up(self, model, readers, read, features):
         """Set `read`'s keys, given the fingerprint of the features, and what is stored."""
-        labels = self._labels or fingerprint.of_labels(read.labels)
-        read.keys = {
-            name: (features, labels, name,
-                   fingerprint.with_inputs(options, read_inputs(readers.get(name, {}))))
-            for name, options in self._options.items()
-        }  # fmt: skip
-        found = {name: self._store.get(key) for name, key in read.keys.items()}
-        read.stored = {name: outcome for name, outcome in found.items() if outcome is not None}
+        read.keys = dict.fromkeys(self._options)
+        # What stands in the way, such as a damaged file of outputs, is for scoring to tell: it asks
+        # for the same, and it is a failure of the metrics that need it alone.
+        with suppress(Exception):
+            labels = self._labels or fingerprint.of_labels(read.labels)
+            for name, options in self._options.items():
+                with suppress(Exception):
+                    inputs = read_inputs(readers.get(name, {}))
+                    key = features, labels, name, fingerprint.with_inputs(options, inputs)
+                    read.keys[name] = key
+        found = {name: self._store.get(key) for name, key in read.keys.items() if key}
+        read.stored = {
+            name: _of_file(outcome, read.parameters)
+            for name, outcome in found.items()
+            if outcome is not None
+        }
 
     def known(self, model):
         """State of the model's file and the fingerprint it had in that state, each if any."""
@@ -60,16 +69,22 @@ class Records:
             self._store.remember_file(state, features)
 
     def put(self, model, read, outcomes):
-        """Record a model's outcomes; those of a model that could not be read under its name."""
-        keys = read.keys or {
-            name: (f"unread {model.name}", "", name, options)
-            for name, options in self._options.items()
-        }
-        self._store.put(self._run, model.name, keys, outcomes)
+        """Record a model's outcomes."""
+        self._store.put(self._run, model.name, read.keys, outcomes)
 
     def finish(self, scores):
         """Mark the run as complete, see :meth:`Store.finish`."""
         self._store.finish(self._run, scores)
+
+
+def _of_file(outcome, parameters):
+    """A stored outcome, which is by content, with the size of the model that this file gives."""
+    if outcome.details.get("parameters") == parameters:
+        return outcome
+    details = {**outcome.details, "parameters": parameters}
+    if parameters is None:
+        del details["parameters"]
+    return replace(outcome, details=details)
 
 
 def go_through(zoo, labels, work, inputs, records, progress, jobs=None):

@@ -1,7 +1,9 @@
 """Results in a SQLite file: what is finished stays finished, whatever becomes of the process.
 
 One row per (features, labels, metric, options, version), each a fingerprint or plain text; runs
-refer to rows. Every row is a transaction of its own. Several processes may write to one file.
+refer to rows, which never change. What is true of one run alone, a failure above all, has a row of
+its own: (run, model, metric, "", version). What a run says of a model is one transaction. Several
+processes may write to one file.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ _APPLICATION = 0x4C454144  # "LEAD", in the file's header
 _SCHEMA = 1
 _WAIT = 60.0  # seconds for another writer to finish its row
 _FRESH = 2_000_000_000  # ns; a file written this lately may change again within one clock tick
+
+_KEY = "features = ? AND labels = ? AND metric = ? AND options = ? AND version = ?"
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS results (
@@ -215,34 +219,37 @@ class Store:
         ----------
         run : int
         model : str
-        keys : dict {metric: Key}
+        keys : dict {metric: tuple or None}
+            Features, labels, metric and options, where other runs may find the outcome.
         outcomes : dict {metric: Outcome}
-            A failure never replaces a result that somebody else has for the same key.
+            The first one of a key stays. A failure, and an outcome whose details differ from what
+            the key has already, are for this run alone.
         """
         with self._transaction() as database:
             for metric, outcome in outcomes.items():
-                key = keys[metric]
+                key, details = keys.get(metric), json.dumps(outcome.details)
+                if key is None or outcome.error is not None or self._is_taken(key, details):
+                    key = f"run {run}", model, metric, ""
                 parts = json.dumps(outcome.value) if isinstance(outcome.value, tuple) else None
                 score = None if parts else outcome.value
                 database.execute(
                     "INSERT INTO results (features, labels, metric, options, version, score, parts,"
                     " seconds, device, error, notices, details, finished)"
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-                    " ON CONFLICT (features, labels, metric, options, version) DO UPDATE SET"
-                    " score = excluded.score, parts = excluded.parts, seconds = excluded.seconds,"
-                    " device = excluded.device, error = excluded.error,"
-                    " notices = excluded.notices, details = excluded.details,"
-                    " finished = excluded.finished WHERE results.error IS NOT NULL",
+                    " ON CONFLICT (features, labels, metric, options, version) DO NOTHING",
                     (*key, __version__, score, parts, outcome.seconds, outcome.device,
-                     outcome.error, json.dumps(outcome.notices), json.dumps(outcome.details),
-                     time.time()),
+                     outcome.error, json.dumps(outcome.notices), details, time.time()),
                 )  # fmt: skip
                 database.execute(
                     "INSERT OR REPLACE INTO entries (run, metric, model, result)"
-                    " SELECT ?, ?, ?, id FROM results WHERE features = ? AND labels = ?"
-                    " AND metric = ? AND options = ? AND version = ?",
+                    f" SELECT ?, ?, ?, id FROM results WHERE {_KEY}",
                     (run, metric, model, *key, __version__),
                 )
+
+    def _is_taken(self, key, details):
+        """Whether a key has an outcome, of other details than these."""
+        found = self._query(f"SELECT details FROM results WHERE {_KEY}", (*key, __version__))
+        return bool(found) and found[0][0] != details
 
     def finish(self, run, scores):
         """Mark a run as complete.
@@ -281,11 +288,10 @@ class Store:
         return found[0][0] if found else None
 
     def get(self, key):
-        """The :class:`Outcome` that has this key; None if there is none, or only a failure."""
+        """The :class:`Outcome` that has this key; None if there is none."""
         found = self._query(
-            "SELECT score, parts, seconds, device, error, notices, details FROM results WHERE"
-            " features = ? AND labels = ? AND metric = ? AND options = ? AND version = ?"
-            " AND error IS NULL", (*key, __version__),
+            "SELECT score, parts, seconds, device, error, notices, details FROM results"
+            f" WHERE {_KEY}", (*key, __version__),
         )  # fmt: skip
         return _outcome(*found[0]) if found else None
 
