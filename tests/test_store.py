@@ -1,12 +1,14 @@
 """Results in a SQLite file: resuming, several writers, kills at any moment."""
 
 import contextlib
+import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -308,6 +310,39 @@ def test_further_inputs_are_in_the_key(tmp_path, scored):
     assert second.scores["b"] != first.scores["b"]
 
 
+def test_names_that_are_not_utf8(tmp_path, monkeypatch, call):
+    """What Linux allows: the file system's bytes come as surrogates, which are no text."""
+    folder, store = os.fsencode(tmp_path / "zoo") + b"\xfe", tmp_path / "runs.db"
+    try:
+        os.mkdir(folder)
+    except OSError:
+        pytest.skip("no such names on this file system")
+    folder = Path(os.fsdecode(folder))
+    names = [os.fsdecode(b"m\xff"), os.fsdecode(b"bad\xff"), "ä", "plain"]
+    for seed, name in enumerate(names):
+        np.savez(folder / f"{name}.npz", features=features(seed), labels=LABELS)
+    (folder / f"{names[1]}.npz").write_bytes(b"nothing")
+    monkeypatch.setattr("lead_fast.zoo.store._FRESH", 0)  # so that their files are remembered
+    metrics = ["knn", "etran"]
+    expected = lead_fast.rank(folder, metric=metrics)
+    assert expected["knn"].failed.keys() == {names[1]}
+    for _ in range(2):
+        found = lead_fast.rank(folder, metric=metrics, store=store)
+        assert plain(found) == plain(expected)
+    with Store(store) as file:
+        assert file.known_file(fingerprint.file_state(folder / f"{names[0]}.npz"))
+        for run in file.runs():
+            assert run.zoo == os.path.realpath(folder)
+            assert plain(Results(file, run.id).rankings) == plain(expected)
+    status, _, err = call("rank", folder, "--store", store, "--metric", "knn")
+    assert status == 1 and len(err.splitlines()) == 1
+    assert call("runs", store)[0] == call("runs", store, 1, 2)[0] == 0
+
+
+def plain(rankings):
+    return [[(row.model, row.score, row.rank, row.error) for row in one] for one in rankings]
+
+
 # ----------------------------------------------------------------------------------------- the file
 
 
@@ -322,10 +357,10 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(StoreError, match="no store of lead_fast"):
         Store(other)
     with pytest.raises(StoreError, match="no such store"):
-        Store(tmp_path / "none.db", create=False)
+        Store(tmp_path / "none.db", reading=True)
     (tmp_path / "empty.db").touch()
     with pytest.raises(StoreError, match="an empty file"):
-        Store(tmp_path / "empty.db", create=False)
+        Store(tmp_path / "empty.db", reading=True)
     assert (tmp_path / "empty.db").stat().st_size == 0
     with pytest.raises(StoreError, match="not usable"):
         Store(tmp_path)

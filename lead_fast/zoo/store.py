@@ -205,7 +205,7 @@ class Store:
             How many there are.
         """
         with self._transaction() as database:
-            row = (zoo, json.dumps(list(options)), json.dumps(options), __version__, models,
+            row = (_bound(zoo), json.dumps(list(options)), json.dumps(options), __version__, models,
                    socket.gethostname(), os.getpid(), time.time())  # fmt: skip
             return database.execute(
                 "INSERT INTO runs (zoo, metrics, options, version, models, host, process, started)"
@@ -225,11 +225,12 @@ class Store:
             The first one of a key stays. A failure, and an outcome whose details differ from what
             the key has already, are for this run alone.
         """
+        name = _bound(model)
         with self._transaction() as database:
             for metric, outcome in outcomes.items():
                 key, details = keys.get(metric), json.dumps(outcome.details)
                 if key is None or outcome.error is not None or self._is_taken(key, details):
-                    key = f"run {run}", model, metric, ""
+                    key = f"run {run}", name, metric, ""
                 parts = json.dumps(outcome.value) if isinstance(outcome.value, tuple) else None
                 score = None if parts else outcome.value
                 database.execute(
@@ -238,12 +239,12 @@ class Store:
                     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
                     " ON CONFLICT (features, labels, metric, options, version) DO NOTHING",
                     (*key, __version__, score, parts, outcome.seconds, outcome.device,
-                     outcome.error, json.dumps(outcome.notices), details, time.time()),
+                     _bound(outcome.error), json.dumps(outcome.notices), details, time.time()),
                 )  # fmt: skip
                 database.execute(
                     "INSERT OR REPLACE INTO entries (run, metric, model, result)"
                     f" SELECT ?, ?, ?, id FROM results WHERE {_KEY}",
-                    (run, metric, model, *key, __version__),
+                    (run, metric, name, *key, __version__),
                 )
 
     def _is_taken(self, key, details):
@@ -264,7 +265,7 @@ class Store:
             for metric, found in scores.items():
                 database.executemany(
                     "UPDATE entries SET score = ? WHERE run = ? AND metric = ? AND model = ?",
-                    [(score, run, metric, model) for model, score in found.items()],
+                    [(score, run, metric, _bound(model)) for model, score in found.items()],
                 )
             database.execute("UPDATE runs SET finished = ? WHERE id = ?", (time.time(), run))
 
@@ -274,7 +275,8 @@ class Store:
             return
         with self._transaction() as database:
             database.execute(
-                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)", (*state, features)
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
+                (*map(_bound, state), features),
             )
 
     # Reading
@@ -283,7 +285,7 @@ class Store:
         """The fingerprint of the features in a file that has not changed since; or None."""
         found = self._query(
             "SELECT features FROM files WHERE path = ? AND bytes = ? AND mtime = ? AND ctime = ?"
-            " AND inode = ?", state,
+            " AND inode = ?", tuple(map(_bound, state)),
         )  # fmt: skip
         return found[0][0] if found else None
 
@@ -304,7 +306,7 @@ class Store:
             " LEFT JOIN results ON results.id = entries.result GROUP BY runs.id ORDER BY runs.id"
         )
         return [
-            Run(number, zoo, json.loads(names),
+            Run(number, _text(zoo), json.loads(names),
                 {name: json.loads(text) for name, text in json.loads(options).items()}, *rest)
             for number, zoo, names, options, *rest in found
         ]  # fmt: skip
@@ -320,10 +322,25 @@ class Store:
             " JOIN results ON results.id = entries.result WHERE run = ? AND entries.metric = ?",
             (run, metric),
         )
-        return {model: _outcome(*row) for model, *row in found}
+        return {_text(model): _outcome(*row) for model, *row in found}
+
+
+def _bound(value):
+    """A text as SQLite can keep it; bytes where it has what no text has: a name not in UTF-8."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogatepass")
+    return value
+
+
+def _text(value):
+    """What :func:`_bound` was given."""
+    return value.decode("utf-8", "surrogatepass") if isinstance(value, bytes) else value
 
 
 def _outcome(score, parts, seconds, device, error, notices, details):
     value = score if parts is None else tuple(json.loads(parts))
     pairs = tuple((kind, text) for kind, text in json.loads(notices))
-    return Outcome(value, seconds, device, error, pairs, json.loads(details))
+    return Outcome(value, seconds, device, _text(error), pairs, json.loads(details))
