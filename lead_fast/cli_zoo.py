@@ -200,7 +200,7 @@ def _stored(arguments):
             raise InputError(f"--{flag}: of a zoo; {arguments.source} holds runs that were made")
     if metric_options(arguments) or arguments.repeats != 1:
         raise InputError(f"options are of a zoo; {arguments.source} holds runs that were made")
-    with Store(arguments.source, create=False) as store:
+    with Store(arguments.source, reading=True) as store:
         runs = store.runs()
         if not runs:
             raise InputError(f"{arguments.source}: no run in it yet")
@@ -244,7 +244,7 @@ def _runs(arguments):
 
     if len(arguments.numbers) > 2:
         raise InputError("runs: give no run, one to show or two to compare")
-    with Store(arguments.store, create=False) as store:
+    with Store(arguments.store, reading=True) as store:
         if not arguments.numbers:
             found = store.runs()
             text = as_json(runs.list_dict(found)) if arguments.json else runs.list_table(found)

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -370,6 +371,82 @@ def test_other_files_are_refused(tmp_path):
         database.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="later version"):
         Store(tmp_path / "later.db")
+
+
+def with_one_result(path):
+    """A store of a run with a result, closed."""
+    with Store(path) as store:
+        run = store.begin("zoo", {"lead": "{}"}, 1)
+        store.put(run, "m", {"lead": KEY}, {"lead": Outcome(-0.5, 2.0, "cpu")})
+    return path
+
+
+def contents(folder):
+    return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in folder.iterdir()}
+
+
+def test_reading_writes_nothing(tmp_path, call):
+    path = with_one_result(tmp_path / "a #?%41.db")  # what means something in a URI
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = DELETE")  # which a store that is written changes
+    before = contents(tmp_path)
+    with Store(path, reading=True) as store:
+        assert [run.done for run in store.runs()] == [1]
+        with pytest.raises(StoreError, match="readonly"):
+            store.begin("zoo", {"lead": "{}"}, 1)
+    assert call("runs", path)[0] == call("runs", path, 1)[0] == 0
+    assert contents(tmp_path) == before
+    with Store(path):  # WAL mode again
+        pass
+    before = contents(tmp_path)
+    assert call("runs", path)[0] == 0
+    assert contents(tmp_path) == before
+
+
+def test_reading_where_nothing_may_be_written(tmp_path, monkeypatch):
+    """As for another user; root may write everywhere, so that this says only what is tried."""
+    path = with_one_result(tmp_path / "runs.db")
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    before = contents(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with Store(link, reading=True) as store:
+        assert [run.done for run in store.runs()] == [1]
+        assert contents(tmp_path) == before  # no -wal and -shm, even while it is open
+    with Store(path) as writer, Store(link, reading=True) as store:
+        assert (tmp_path / "runs.db-wal").exists()
+        writer.put(1, "n", {}, {"lead": Outcome(None, 2.0, "cpu", "damaged")})
+        assert [run.done for run in store.runs()] == [2]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_reading_without_permission_to_write(tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    path = with_one_result(folder / "runs.db")
+    path.chmod(0o444)
+    folder.chmod(0o555)
+    try:
+        with Store(path, reading=True) as store:
+            assert [run.done for run in store.runs()] == [1]
+    finally:
+        folder.chmod(0o755)
+
+
+def test_reading_what_a_killed_run_left(tmp_path):
+    """Its rows are in -wal still, and stay there."""
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    with Store(tmp_path / "runs.db") as store:
+        store.begin("zoo", {"lead": "{}"}, 1)
+        for path in tmp_path.glob("runs.db*"):
+            shutil.copy(path, killed)
+    (killed / "runs.db-shm").unlink()
+    before = contents(killed)
+    with Store(killed / "runs.db", reading=True) as store:
+        assert len(store.runs()) == 1
+    after = contents(killed)
+    assert {name: after[name] for name in before} == before
 
 
 def test_a_failure_does_not_replace_a_score(tmp_path):

@@ -94,8 +94,9 @@ class Store:
     Parameters
     ----------
     path : path-like
-        Made where it is missing, if `create`.
-    create : bool
+        Made where it is missing, unless `reading`.
+    reading : bool
+        Whether nothing is to be written, which needs no permission to.
 
     Raises
     ------
@@ -108,42 +109,51 @@ class Store:
     a local disk, since machines do not share the latter.
     """
 
-    def __init__(self, path, create=True):
+    def __init__(self, path, reading=False):
         self.path = Path(path)
-        if not create and not self.path.is_file():
+        if reading and not self.path.is_file():
             raise StoreError(f"{self.path}: no such store; lead-fast rank --store makes one")
-        if not create and self.path.stat().st_size == 0:
+        if reading and self.path.stat().st_size == 0:
             raise StoreError(f"{self.path}: an empty file, no store")
         self._lock = threading.RLock()  # the thread that reads ahead looks things up, too
         with self._errors():
             self._database = sqlite3.connect(
-                self.path, timeout=_WAIT, isolation_level=None, check_same_thread=False
-            )
+                _read_only(self.path) if reading else self.path, uri=reading, timeout=_WAIT,
+                isolation_level=None, check_same_thread=False,
+            )  # fmt: skip
         try:
-            self._prepare()
+            with self._errors():
+                schema = self._check()
+                if reading:
+                    self._database.execute("PRAGMA query_only = ON")
+                else:
+                    self._prepare(schema)
         except BaseException:
             self._database.close()
             raise
 
-    def _prepare(self):
-        with self._errors():
-            # In this order: the tables and the number of another process that makes the store
-            # appear at once, so that a number read after its tables is there as well.
-            (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
-            (found,) = self._database.execute("PRAGMA application_id").fetchone()
-            if tables and found != _APPLICATION:
-                raise StoreError(f"{self.path}: a database, but no store of lead_fast")
-            (schema,) = self._database.execute("PRAGMA user_version").fetchone()
-            if found == _APPLICATION and schema > _SCHEMA:
-                raise StoreError(f"{self.path}: written by a later version of lead_fast")
-            self._journal()
-            self._database.execute("PRAGMA synchronous = FULL")
-            if schema < _SCHEMA:
-                with self._transaction() as database:
-                    for statement in _TABLES.split(";"):
-                        database.execute(statement)
-                    database.execute(f"PRAGMA application_id = {_APPLICATION}")
-                    database.execute(f"PRAGMA user_version = {_SCHEMA}")
+    def _check(self):
+        """The form of the tables, 0 where there are none; raises for what is no store."""
+        # In this order: the tables and the number of another process that makes the store
+        # appear at once, so that a number read after its tables is there as well.
+        (tables,) = self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        (found,) = self._database.execute("PRAGMA application_id").fetchone()
+        if tables and found != _APPLICATION:
+            raise StoreError(f"{self.path}: a database, but no store of lead_fast")
+        (schema,) = self._database.execute("PRAGMA user_version").fetchone()
+        if found == _APPLICATION and schema > _SCHEMA:
+            raise StoreError(f"{self.path}: written by a later version of lead_fast")
+        return schema
+
+    def _prepare(self, schema):
+        self._journal()
+        self._database.execute("PRAGMA synchronous = FULL")
+        if schema < _SCHEMA:
+            with self._transaction() as database:
+                for statement in _TABLES.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA application_id = {_APPLICATION}")
+                database.execute(f"PRAGMA user_version = {_SCHEMA}")
 
     def _journal(self):
         """Switch to WAL mode; processes that do so at once do not wait for each other by itself."""
@@ -323,6 +333,20 @@ class Store:
             (run, metric),
         )
         return {_text(model): _outcome(*row) for model, *row in found}
+
+
+def _read_only(path):
+    """The URI by which SQLite reads a store and leaves its directory as it was."""
+    path = Path(os.path.realpath(path))  # beside which -wal and -shm lie
+    if os.path.exists(f"{path}-wal"):  # a run goes on, or was killed: its rows are in there
+        mode = "mode=ro"
+    elif os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        mode = "mode=rw"  # with query_only. It removes the -wal and -shm that a reader makes, too
+    else:
+        # These two cannot be made; or they would stay, as files that whoever writes to the store
+        # may not write to.
+        mode = "immutable=1"
+    return f"{path.as_uri()}?{mode}"
 
 
 def _bound(value):
