@@ -486,6 +486,12 @@ def test_a_store_that_another_process_makes_meanwhile(tmp_path, monkeypatch):
         assert store.begin("zoo", {"lead": "{}"}, 1) == 1
 
 
+def test_a_row_waits_for_no_disk_and_is_safe_from_kills(tmp_path):
+    with Store(tmp_path / "runs.db") as store:
+        assert store._query("PRAGMA journal_mode") == [("wal",)]
+        assert store._query("PRAGMA synchronous") == [(1,)]  # NORMAL; with 0 the file may break
+
+
 def test_threads_and_processes_write_at_once(tmp_path):
     path = tmp_path / "runs.db"
     program = (

@@ -106,7 +106,9 @@ class Store:
     Notes
     -----
     The file is in WAL mode: beside it lie ``-wal`` and ``-shm`` while it is open, and it must be on
-    a local disk, since machines do not share the latter.
+    a local disk, since machines do not share the latter. The disk is waited for only as ``-wal`` is
+    taken into the file: what was recorded outlives the process, however it ends; where the power
+    fails, the last models may be missing, and the rest is sound.
     """
 
     def __init__(self, path, reading=False):
@@ -147,7 +149,7 @@ class Store:
 
     def _prepare(self, schema):
         self._journal()
-        self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute("PRAGMA synchronous = NORMAL")
         if schema < _SCHEMA:
             with self._transaction() as database:
                 for statement in _TABLES.split(";"):
