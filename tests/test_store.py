@@ -1,6 +1,7 @@
 """Results in a SQLite file: resuming, several writers, kills at any moment."""
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -18,7 +19,8 @@ from helpers import zoo_features as features
 
 import lead_fast
 from lead_fast.errors import ScoreWarning, StoreError
-from lead_fast.zoo import fingerprint, work
+from lead_fast.zoo import fingerprint, runner, work
+from lead_fast.zoo.read import ModelFiles
 from lead_fast.zoo.runs import Results
 from lead_fast.zoo.store import Store
 from lead_fast.zoo.work import Outcome
@@ -146,6 +148,12 @@ def test_files_in_a_known_state_are_not_read(zoo, tmp_path, monkeypatch):
     assert len(read) == 6
     lead_fast.rank(zoo, store=store)
     assert len(read) == 6
+    # Nor is what another metric has to read hashed again, by whatever way it is come to.
+    expected = lead_fast.rank(zoo, metric="knn").scores
+    assert lead_fast.rank(zoo, metric="knn", store=store).scores == expected
+    (tmp_path / "link").symlink_to(zoo)
+    assert not lead_fast.rank(tmp_path / "link", metric="logme", store=store).failed
+    assert len(read) == 6
     np.savez(zoo / "m2.npz", features=features(7), labels=LABELS)
     found = lead_fast.rank(zoo, store=store)
     assert len(read) == 7
@@ -173,6 +181,84 @@ def test_failures_are_recorded_and_tried_again(zoo, tmp_path, scored):
     again = lead_fast.rank(zoo, store=store)
     assert set(again.failed) == {"m3"}
     assert scored == ["m2", "m3"]
+
+
+STATE = fingerprint.FileState("/zoo/m.npy", 10**6, 10**18, 10**18, 77, 10**18 + 3 * 10**9)
+
+
+@pytest.mark.parametrize(
+    ("change", "known"),
+    [
+        ({}, True),
+        ({"seen": 10**18 + 10**10}, True),
+        ({"path": "/zoo/n.npy"}, False),
+        ({"bytes": 10**6 + 1}, False),
+        ({"mtime": 10**18 - 1}, False),
+        ({"ctime": 10**18 - 1}, False),  # as of a copy that has the times of its original
+        ({"inode": 78}, False),
+    ],
+)
+def test_what_tells_that_a_file_has_changed(tmp_path, change, known):
+    with Store(tmp_path / "runs.db") as store:
+        store.remember_file(STATE, "fingerprint")
+        found = store.known_file(dataclasses.replace(STATE, **change))
+        assert found == ("fingerprint" if known else None)
+
+
+@pytest.mark.parametrize("name", ["mtime", "ctime"])
+def test_a_file_that_was_new_when_it_was_looked_at_is_not_trusted(tmp_path, name):
+    """However long reading took: it may have changed within the same tick of the clock."""
+    state = dataclasses.replace(STATE, **{name: STATE.seen - 10**9})
+    with Store(tmp_path / "runs.db") as store:
+        store.remember_file(state, "fingerprint")
+        assert store.known_file(state) is None
+
+
+def test_the_clock_is_looked_at_before_the_file(tmp_path, monkeypatch):
+    path, looks, stat = tmp_path / "m.npy", [], os.stat
+    path.write_bytes(b"1")
+
+    def watched(path, **options):
+        looks.append(time.time_ns())
+        return stat(path, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", watched)
+        before = time.time_ns()
+        state = fingerprint.file_state(path)
+    assert before <= state.seen <= looks[-1]
+
+
+def test_a_file_that_changes_while_it_is_looked_up(zoo, tmp_path, monkeypatch):
+    store, read_model = tmp_path / "runs.db", runner.read_model
+    monkeypatch.setattr("lead_fast.zoo.store._FRESH", 0)
+    lead_fast.rank(zoo, store=store)
+    before = (zoo / "m2.npz").read_bytes()
+
+    def changing(model, labels, only_labels=False, **options):
+        read = read_model(model, labels, only_labels, **options)
+        if only_labels and model.name == "m2":
+            np.savez(zoo / "m2.npz", features=features(1), labels=LABELS)
+        return read
+
+    monkeypatch.setattr(runner, "read_model", changing)
+    with pytest.warns(ScoreWarning, match="tied"):
+        found = lead_fast.rank(zoo, metric="logme", store=store).scores
+    assert found["m2"] == found["m1"]
+    monkeypatch.setattr(runner, "read_model", read_model)
+    (zoo / "m2.npz").write_bytes(before)
+    expected = lead_fast.rank(zoo, metric="logme").scores
+    assert lead_fast.rank(zoo, metric="logme", store=store).scores == expected
+
+
+def test_a_file_whose_state_is_not_to_be_had_is_read_all_the_same(zoo, tmp_path, monkeypatch):
+    def fails(self):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(ModelFiles, "state", fails)
+    for _ in range(2):
+        found = lead_fast.rank(zoo, metric="knn", store=tmp_path / "runs.db")
+        assert not found.failed
 
 
 def failures(store):

@@ -8,6 +8,8 @@ import json
 import math
 import numbers
 import os
+import time
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -83,16 +85,32 @@ def with_inputs(options, inputs):
     return f'{options[:-1]},"inputs":"{digest}"}}' if digest else options
 
 
+@dataclass(frozen=True)
+class FileState:
+    """What changes with a file, unless it is written to through a map that stays open.
+
+    Attributes
+    ----------
+    path : str
+        Without symbolic links.
+    bytes, mtime, ctime, inode : int
+    seen : int
+        When it was looked at; times are ns since 1970. States are equal whenever that was.
+    """
+
+    path: str
+    bytes: int
+    mtime: int
+    ctime: int
+    inode: int
+    seen: int = field(compare=False)
+
+
 def file_state(path):
-    """What changes with a file: ``(path, bytes, mtime, ctime, inode)``."""
+    """The :class:`FileState` of a file."""
+    path, seen = os.path.realpath(path), time.time_ns()  # what is written from now on is newer
     found = os.stat(path)
-    return (
-        os.path.realpath(path),
-        found.st_size,
-        found.st_mtime_ns,
-        found.st_ctime_ns,
-        found.st_ino,
-    )
+    return FileState(path, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, seen)
 
 
 def _plain(option, value):

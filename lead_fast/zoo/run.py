@@ -95,7 +95,10 @@ def rank(
     A model for which the memory of the GPU does not suffice is scored on the CPU, and a
     ScoreWarning says so. Work that depends on the labels alone is done once for models with equal
     labels. A store costs one pass of SHA-256 over the features, 0.5 to 1 s per GB, by the thread
-    that reads ahead, and none for files that have not changed since they were last in it.
+    that reads ahead, and none for files that have not changed since they were last in it (`jobs`
+    make one of each file that has to be scored). That a file has changed is told by its size,
+    times and inode, which a program that writes to it through a map, such as ``numpy.memmap``, may
+    leave as they were: take a new file, or ``os.utime``.
 
     Examples
     --------

@@ -60,7 +60,7 @@ class Records:
 
     def known(self, model):
         """State of the model's file and the fingerprint it had in that state, each if any."""
-        state = model.state()
+        state = _state(model)
         return state, None if state is None else self._store.known_file(state)
 
     def remember(self, state, features):
@@ -75,6 +75,13 @@ class Records:
     def finish(self, scores):
         """Mark the run as complete, see :meth:`Store.finish`."""
         self._store.finish(self._run, scores)
+
+
+def _state(model):
+    """State of a model's file; None if it has none, or if reading is to say what is wrong."""
+    with suppress(OSError):
+        return model.state()
+    return None
 
 
 def _of_file(outcome, parameters):
@@ -151,24 +158,20 @@ def _read(model, labels, readers, records, empty, touch):
     if records is None:
         return read_model(model, labels, empty=empty, touch=touch)
     started = time.perf_counter()
-    try:
-        state, features = records.known(model)
-        if features is not None:
-            read = read_model(model, labels, only_labels=True)
-            if read.error is None:
-                records.look_up(model, readers, read, features)
-                if len(read.keys) == len(read.stored):
-                    return read
-    except StoreError:
-        raise
-    except Exception:  # reading it once more says what is wrong
-        state = None
+    state, features = records.known(model)
+    if features is not None:
+        read = read_model(model, labels, only_labels=True)
+        if read.error is None:
+            records.look_up(model, readers, read, features)
+            if len(read.keys) == len(read.stored):
+                return read
     read = read_model(model, labels, empty=empty, touch=touch)
     if read.error is None:
         try:
-            features = fingerprint.of_features(read.features)
+            if features is None or _state(model) != state:  # else it is that file that was read
+                features = fingerprint.of_features(read.features)
+                records.remember(state, features)
             records.look_up(model, readers, read, features)
-            records.remember(state, features)
         except StoreError:
             raise
         except Exception as error:

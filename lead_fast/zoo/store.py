@@ -27,7 +27,8 @@ _APPLICATION = 0x4C454144  # "LEAD", in the file's header
 # makes any more stay what their runs show, and their models are scored once again.
 _SCHEMA = 1
 _WAIT = 60.0  # seconds for another writer to finish its row
-_FRESH = 2_000_000_000  # ns; a file written this lately may change again within one clock tick
+_FRESH = 2_000_000_000  # ns; what was written so shortly before it was looked at may change again
+# within one tick of the file system's clock
 
 _KEY = "features = ? AND labels = ? AND metric = ? AND options = ? AND version = ?"
 
@@ -282,13 +283,13 @@ class Store:
             database.execute("UPDATE runs SET finished = ? WHERE id = ?", (time.time(), run))
 
     def remember_file(self, state, features):
-        """Keep the fingerprint of the features in a file of this state, unless it is very new."""
-        if time.time_ns() - max(state[2], state[3]) < _FRESH:
+        """Keep the fingerprint of the features in a file of this state, unless it was very new."""
+        if state.seen - max(state.mtime, state.ctime) < _FRESH:
             return
         with self._transaction() as database:
             database.execute(
                 "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?, ?, ?)",
-                (*map(_bound, state), features),
+                (*_columns(state), features),
             )
 
     # Reading
@@ -297,7 +298,7 @@ class Store:
         """The fingerprint of the features in a file that has not changed since; or None."""
         found = self._query(
             "SELECT features FROM files WHERE path = ? AND bytes = ? AND mtime = ? AND ctime = ?"
-            " AND inode = ?", tuple(map(_bound, state)),
+            " AND inode = ?", _columns(state),
         )  # fmt: skip
         return found[0][0] if found else None
 
@@ -349,6 +350,11 @@ def _read_only(path):
         # may not write to.
         mode = "immutable=1"
     return f"{path.as_uri()}?{mode}"
+
+
+def _columns(state):
+    """A FileState as the table of files has it."""
+    return _bound(state.path), state.bytes, state.mtime, state.ctime, state.inode
 
 
 def _bound(value):
