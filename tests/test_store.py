@@ -18,6 +18,7 @@ from helpers import ZOO_LABELS as LABELS
 from helpers import zoo_features as features
 
 import lead_fast
+from lead_fast import Head
 from lead_fast.errors import ScoreWarning, StoreError
 from lead_fast.zoo import fingerprint, runner, work
 from lead_fast.zoo.read import ModelFiles
@@ -114,6 +115,18 @@ def test_scores_by_other_labels_are_not_taken(tmp_path, scored):
         found = lead_fast.rank(zoo, labels, store=tmp_path / "runs.db")
         assert found.scores == lead_fast.rank(zoo, labels).scores
     assert len(scored) == 2 + 3  # numbers are the same as objects
+
+
+def test_heads_share_a_fingerprint_only_where_they_are_the_same():
+    def of(**changes):
+        head = Head(8, 3, hidden=(4,))
+        for name, layer in changes.items():
+            getattr(head, name)[layer][0] += 1
+        return fingerprint.of_options("lead", {"head": head})
+
+    heads = [of(), of(weights=0), of(weights=1), of(biases=0), of(biases=1)]
+    assert len(set(heads)) == len(heads)
+    assert of() == heads[0]
 
 
 def test_arrays_and_files_share_results(zoo, tmp_path, scored):
@@ -298,7 +311,14 @@ def test_a_failure_belongs_to_its_run(tmp_path, monkeypatch):
     assert failures(store) == [*before, (0, {"m": None})]
 
 
-def test_a_damaged_input_costs_the_metric_that_needs_it(tmp_path, scored):
+def test_a_damaged_input_costs_the_metric_that_needs_it(tmp_path, monkeypatch):
+    scored, score_each = [], work.score_each
+
+    def counted(metrics, read, readers):
+        scored.append((read.model, sorted(metrics)))
+        return score_each(metrics, read, readers)
+
+    monkeypatch.setattr(work, "score_each", counted)
     folder, store = tmp_path / "zoo", tmp_path / "runs.db"
     folder.mkdir()
     np.save(folder / "labels.npy", LABELS)
@@ -308,11 +328,11 @@ def test_a_damaged_input_costs_the_metric_that_needs_it(tmp_path, scored):
         np.save(folder / f"{name}_pets_output.npy", source)
     damaged = folder / "b_pets_output.npy"
     damaged.write_bytes(damaged.read_bytes()[:-100])
-    expected = lead_fast.rank(folder, metric=["knn", "leep"])
+    expected = lead_fast.rank(folder, metric=["leep", "knn"])
     assert list(expected["knn"].scores) and expected["leep"].failed.keys() == {"b"}
-    for scorings in (["a", "b"], ["b"]):  # what has a score is kept all the same
+    for scorings in ([(name, ["knn", "leep"]) for name in "ab"], [("b", ["leep"])]):
         scored.clear()
-        found = lead_fast.rank(folder, metric=["knn", "leep"], store=store)
+        found = lead_fast.rank(folder, metric=["leep", "knn"], store=store)
         assert found["knn"].scores == expected["knn"].scores
         assert found["leep"].scores == expected["leep"].scores
         assert found["leep"].failed == expected["leep"].failed
@@ -322,12 +342,21 @@ def test_a_damaged_input_costs_the_metric_that_needs_it(tmp_path, scored):
     assert [error for _, error in sorted(failures(store)[1][1].items())] == [None, None]
 
 
-def test_labels_that_no_metric_takes_fail_as_without_a_store(zoo, tmp_path):
-    np.savez(zoo / "m2.npz", features=features(2), labels=LABELS + 0.5)
-    expected = lead_fast.rank(zoo, metric="knn")
-    found = lead_fast.rank(zoo, metric="knn", store=tmp_path / "runs.db")
-    assert found.failed == expected.failed and found.failed.keys() == {"m2"}
-    assert found.scores == expected.scores
+def test_labels_that_no_metric_takes_fail_as_without_a_store(tmp_path, monkeypatch):
+    folder, store = tmp_path / "zoo", tmp_path / "runs.db"
+    folder.mkdir()
+    monkeypatch.setattr("lead_fast.zoo.store._FRESH", 0)
+    for name in "ab":
+        np.save(folder / f"{name}_pets_feature.npy", features(ord(name)))
+        np.save(folder / f"{name}_pets_label.npy", LABELS)
+    assert not lead_fast.rank(folder, metric="knn", store=store).failed
+    np.save(folder / "b_pets_label.npy", LABELS + 0.5)  # features are known, then new
+    for _ in range(2):
+        expected = lead_fast.rank(folder, metric="knn")
+        found = lead_fast.rank(folder, metric="knn", store=store)
+        assert found.failed == expected.failed and found.failed.keys() == {"b"}
+        assert found.scores == expected.scores
+        np.save(folder / "b_pets_feature.npy", features(5))
 
 
 def test_the_size_of_a_model_is_that_of_its_file(tmp_path, scored):
@@ -570,6 +599,35 @@ def test_a_store_that_another_process_makes_meanwhile(tmp_path, monkeypatch):
     )
     with Store(path) as store:
         assert store.begin("zoo", {"lead": "{}"}, 1) == 1
+
+
+def test_what_cannot_be_recorded_leaves_nothing_behind(tmp_path):
+    """Neither the metrics before it nor a transaction that keeps others waiting."""
+    with Store(tmp_path / "runs.db") as store, Store(tmp_path / "runs.db") as other:
+        run = store.begin("zoo", {"lead": "{}", "knn": "{}"}, 2)
+        keys = {"lead": KEY, "knn": (*KEY[:2], "knn", "{}")}
+        good = Outcome(-0.5, 2.0, "cpu")
+        with pytest.raises(TypeError):
+            store.put(
+                run, "m", keys, {"lead": good, "knn": Outcome(object, 1.0, "cpu", details={1j: 1})}
+            )
+        assert store.get(KEY) is None and other.get(KEY) is None
+        assert other.runs()[0].done == 0
+        other.put(run, "n", keys, {"lead": good})
+        store.put(run, "m", keys, {"lead": good, "knn": good})
+        assert store.runs()[0].done == 2
+
+
+def test_closing_waits_for_what_is_being_written(tmp_path):
+    store = Store(tmp_path / "runs.db")
+    with store._transaction() as database:
+        closing = threading.Thread(target=store.close)
+        closing.start()
+        closing.join(0.2)
+        database.execute("INSERT INTO files VALUES ('a', 1, 1, 1, 1, 'fingerprint')")
+    closing.join(60)
+    with Store(tmp_path / "runs.db") as store:
+        assert store._query("SELECT path FROM files") == [("a",)]
 
 
 def test_a_row_waits_for_no_disk_and_is_safe_from_kills(tmp_path):

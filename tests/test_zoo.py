@@ -586,6 +586,14 @@ def test_rankings_in_two_threads_leave_the_warnings_as_they_were(monkeypatch):
     assert state() == before
 
 
+def test_warnings_that_only_have_the_name_of_ours_pass():
+    foreign, caught = type("ScoreWarning", (UserWarning,), {}), []
+    with pytest.warns(foreign, match="of another package"), catching(caught):
+        warnings.warn("of another package", foreign, stacklevel=1)
+        warnings.warn("of this one", ScoreWarning, stacklevel=1)
+    assert caught == [("ScoreWarning", "of this one")]
+
+
 # --------------------------------------------------------------------------------------- the result
 
 
@@ -738,11 +746,13 @@ def test_example_zoo():
     assert all(-1 <= value <= 1 for value in tau.values())
 
 
-def test_models_with_different_labels_are_pointed_out(tmp_path):
-    np.savez(tmp_path / "m1.npz", features=features(1), labels=LABELS)
-    np.savez(tmp_path / "m2.npz", features=features(2), labels=np.sort(LABELS))
+@pytest.mark.parametrize("others", ["b", "ab", "ba", "bb"])
+def test_models_with_different_labels_are_pointed_out(tmp_path, others):
+    labels = {"a": LABELS, "b": np.sort(LABELS)}
+    for seed, which in enumerate("a" + others):
+        np.savez(tmp_path / f"m{seed}.npz", features=features(seed), labels=labels[which])
     with pytest.warns(ScoreWarning, match="different labels"):
-        lead_fast.rank(tmp_path)
+        lead_fast.rank(tmp_path, metric="knn")
 
 
 def test_options_are_bounded_by_the_zoo_and_not_by_the_probe(tmp_path):
