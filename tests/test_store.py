@@ -478,6 +478,10 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(StoreError, match="an empty file"):
         Store(tmp_path / "empty.db", reading=True)
     assert (tmp_path / "empty.db").stat().st_size == 0
+    with contextlib.closing(sqlite3.connect(tmp_path / "begun.db")) as database:
+        database.execute("PRAGMA journal_mode = WAL")  # the first that a new store writes
+    with pytest.raises(StoreError, match="an empty database"):
+        Store(tmp_path / "begun.db", reading=True)
     with pytest.raises(StoreError, match="not usable"):
         Store(tmp_path)
     with Store(tmp_path / "later.db"):

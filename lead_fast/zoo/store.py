@@ -27,8 +27,8 @@ _APPLICATION = 0x4C454144  # "LEAD", in the file's header
 # makes any more stay what their runs show, and their models are scored once again.
 _SCHEMA = 1
 _WAIT = 60.0  # seconds for another writer to finish its row
-_FRESH = 2_000_000_000  # ns; what was written so shortly before it was looked at may change again
-# within one tick of the file system's clock
+# ns; a file written so shortly before it was looked at may change again within one clock tick.
+_FRESH = 2_000_000_000
 
 _KEY = "features = ? AND labels = ? AND metric = ? AND options = ? AND version = ?"
 
@@ -127,6 +127,8 @@ class Store:
         try:
             with self._errors():
                 schema = self._check()
+                if reading and not schema:
+                    raise StoreError(f"{self.path}: an empty database, no store yet")
                 if reading:
                     self._database.execute("PRAGMA query_only = ON")
                 else:
@@ -347,7 +349,7 @@ def _read_only(path):
         mode = "mode=rw"  # with query_only. It removes the -wal and -shm that a reader makes, too
     else:
         # These two cannot be made; or they would stay, as files that whoever writes to the store
-        # may not write to.
+        # may not write to. What such a writer adds from now on is not seen.
         mode = "immutable=1"
     return f"{path.as_uri()}?{mode}"
 
