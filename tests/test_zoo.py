@@ -590,7 +590,7 @@ def test_warnings_that_only_have_the_name_of_ours_pass():
     foreign, caught = type("ScoreWarning", (UserWarning,), {}), []
     with pytest.warns(foreign, match="of another package"), catching(caught):
         warnings.warn("of another package", foreign, stacklevel=1)
-        warnings.warn("of this one", ScoreWarning, stacklevel=1)
+        warn_caller("of this one", ScoreWarning)
     assert caught == [("ScoreWarning", "of this one")]
 
 

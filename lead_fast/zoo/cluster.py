@@ -225,14 +225,8 @@ class Jobs:
                 taken += 1
                 model = named[read.model]
                 if records is not None and features is not None:
-                    try:
-                        records.look_up(model, inputs.readers(model), read, features)
-                        records.remember(state, features)
-                    except StoreError:
-                        raise
-                    except Exception as error:  # one of its inputs, which are read here again
-                        read.error = error
-                        outcomes = work.score(read, {})
+                    records.look_up(model, inputs.readers(model), read, features)
+                    records.remember(state, features)
                 yield model.name, (model, read, outcomes)
 
     def _in_rounds(self, models, calls, settings):
