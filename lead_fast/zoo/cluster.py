@@ -263,18 +263,13 @@ def _stored(model, labels, inputs, records):
     """What the store has of a model whose file has not changed: Read; None where anything lacks."""
     if records is None:
         return None
-    try:
-        _, features = records.known(model)
-        if features is None:
-            return None
-        read = read_model(model, labels, only_labels=True)
-        if read.error is not None:
-            return None
-        records.look_up(model, inputs.readers(model), read, features)
-    except StoreError:
-        raise
-    except Exception:  # the worker says what is wrong with it
+    _, features = records.known(model)
+    if features is None:
         return None
+    read = read_model(model, labels, only_labels=True)
+    if read.error is not None:  # the worker says what is wrong with it
+        return None
+    records.look_up(model, inputs.readers(model), read, features)
     return read if len(read.stored) == len(read.keys) else None
 
 
