@@ -244,7 +244,7 @@ class Lead:
             reports.append(report)
         primal, dual = sum(r.primal for r in reports), sum(r.dual for r in reports)
         report = svm.SvmReport(
-            primal, dual, (primal - dual) / primal,
+            primal, dual, svm.relative_gap(primal, dual),
             sum(r.passes for r in reports), all(r.converged for r in reports),
         )  # fmt: skip
         return log_probability, report

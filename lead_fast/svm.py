@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 
 import numpy as np
 
@@ -117,12 +118,14 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
         with limit, adapt.on_device(x) as (xp, data):
             found = adapt.fit(xp, data, codes, n_classes, options, mapping, rows, log_probability)
     else:
+        # Each of its many passes multiplies the features by K columns of weights.
+        work = 4 * np.prod(x.shape if rows is None else (len(rows), x.shape[1]))
+        team = backend.threads(int(work) * max(1, n_classes // 10))
         with backend.one_blas_thread():
             found = backend.cpu().svm_fit(
                 x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,
                 FORMS.index(options.svm), int(options.hinge), float(options.C),
-                float(options.tol), int(options.max_passes), options.seed,
-                backend.threads(x.nbytes(rows)), log_probability,
+                float(options.tol), int(options.max_passes), options.seed, team, log_probability,
             )  # fmt: skip
     report = SvmReport(*(found[k] for k in ("primal", "dual", "gap", "passes", "converged")))
     if not report.converged:
@@ -133,6 +136,12 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
             ConvergenceWarning,
         )
     return found["weights"], found["bias"], report, found["log_probability"]
+
+
+def relative_gap(primal, dual):
+    """The gap relative to the primal objective; infinite where a huge C overflows."""
+    gap = (primal - dual) / primal
+    return math.inf if math.isnan(gap) else max(0.0, gap)
 
 
 def label_log_probability(x, codes, n_classes, mapping, weights, bias, rows=None):

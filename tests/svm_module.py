@@ -102,7 +102,7 @@ class _Module:
         self, form, hinge, cost, labels, classes, matrix, system, parts, search, gradient, a, v, f,
         p, values, device, stream,
     ):  # fmt: skip
-        curved, rows, mask, weight, rho, coupled = system
+        curved, rows, mask, weight, rho = system
         ratio, most, check_every = search
         convert = curved[1]
         self.called.add("converted" if convert else "direct" if rows is None else "gathered")
@@ -116,7 +116,7 @@ class _Module:
             )  # fmt: skip
 
         def group(sums):
-            return sums.sum(keepdims=True)[:, None] if coupled else sums[:, None]
+            return sums[:, None] if form == 1 else sums.sum(keepdims=True)[:, None]
 
         def precondition(r):
             basis, inside, turn, mixed = parts
@@ -149,4 +149,4 @@ class _Module:
         t = line_search(slope, slope(np.zeros_like(vp)))
         v += t[:, None] * p
         f += t.astype(np.float32) * values
-        return steps, t
+        return steps

@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+import tracemalloc
 
 import joblib
 import numpy as np
@@ -205,7 +206,22 @@ class Locked:
 
     def __array__(self, dtype=None, copy=None):
         self.read.append(self.seed)
+        time.sleep(0.01)  # so that results are waited for
         return features(self.seed)
+
+
+def test_to_see_whether_arrays_can_be_sent_they_are_not_copied(tmp_path):
+    torch = pytest.importorskip("torch")
+    np.save(tmp_path / "x.npy", np.zeros((4000, 500)))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    jobs = cluster.Jobs(2, True)
+    tracemalloc.start()
+    try:
+        assert jobs._unsent((mapped, mapped[:, ::2], torch.zeros(4000, 500))) is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert "TypeError" in jobs._unsent({"x": [np.array([threading.Lock()])]})
 
 
 def test_what_cannot_be_sent_is_the_failure_of_its_model(runs):

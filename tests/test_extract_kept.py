@@ -52,6 +52,32 @@ def test_a_transform_says_what_it_is(kept, tmp_path, monkeypatch):
     assert formats.read_metadata(path)["preprocessing"] == "default"
 
 
+def test_a_loader_is_known_by_the_transform_and_the_order_of_its_images(folder, tmp_path):
+    def kept(transform=small, **options):
+        loader = torch.utils.data.DataLoader(images.ImageFolder(folder, transform), **options)
+        return lead_fast.extract(Net(), loader, tmp_path / "zoo", name="net").skipped
+
+    assert not kept() and kept()
+    assert kept(batch_size=2)
+    assert not kept(scaled) and not kept(scaled)  # which does not say what it is
+    assert not kept()
+    for options in ({"sampler": range(7, -1, -1)}, {"sampler": range(6)}, {"shuffle": True}):
+        assert not kept(**options) and not kept(**options)
+    assert not kept(batch_size=3, drop_last=True)
+    assert not kept() and kept()
+
+
+def test_data_without_a_fingerprint_are_never_kept(folder, tmp_path):
+    class Pairs(list):
+        fingerprint = None
+
+    for _ in range(2):
+        found = lead_fast.extract(
+            Net(), Pairs(images.ImageFolder(folder, small)), tmp_path / "zoo", name="net"
+        )
+        assert not found.skipped
+
+
 class Marked(list):
     """Pairs that say what they are, not in a string."""
 

@@ -144,8 +144,11 @@ def test_ctrl_c_stops_the_solver():
     program = textwrap.dedent(
         """
         import numpy as np, lead_fast as lf
+        import signal
         from lead_fast import backend
         backend.BYTES_PER_THREAD = 1  # with all threads
+        # A shell may have started all this in the background, where the signal is ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         rng = np.random.default_rng(0)
         x = rng.standard_normal((3000, 64)).astype(np.float32)
         y = rng.integers(0, 5, 3000)

@@ -373,9 +373,13 @@ def test_a_cost_that_overflows_certifies_nothing(svm):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, 60)
     model = lf.MultiClassSVM(svm, C=1e307, max_passes=20)
+    features = rng.standard_normal((60, 5))
     with pytest.warns(lf.errors.ConvergenceWarning, match="gap of inf"):
-        model.fit(rng.standard_normal((60, 5)), labels)
+        model.fit(features, labels)
     assert not model.converged_
+    with pytest.warns(lf.errors.ConvergenceWarning, match="gap of inf"):
+        found = lf.lead(features, labels, svm=svm, C=1e307, max_passes=20, cross_fit=3)
+    assert found.svm.gap == np.inf and not found.svm.converged
 
 
 # ------------------------------------------------------------------------------ reproducibility

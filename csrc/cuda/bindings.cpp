@@ -321,15 +321,14 @@ void column_moments(const py::object& x, const py::object& mean, const py::objec
 }
 
 // matrix: all rows; system: (matrix of the rows that are curved, their numbers or None, mask,
-// weight, rho, coupled); precondition: None or (basis, inside, turn, mixed), of which only basis is
-// on the device; search: (ratio, most, check_every). Returns the steps of the conjugate gradients
-// and how far v and f were moved. Does not wait for the stream.
-py::tuple svm_newton(int form, int hinge, float cost, const py::object& labels, int classes,
-                     const py::tuple& matrix, const py::tuple& system,
-                     const py::object& precondition, const py::tuple& search,
-                     const py::object& gradient, const py::object& a, const py::object& v,
-                     const py::object& f, const py::object& direction, const py::object& values,
-                     int device, std::uintptr_t stream) {
+// weight, rho); precondition: None or (basis, inside, turn, mixed), of which only basis is
+// on the device; search: (ratio, most, check_every). Returns the steps of the conjugate gradients.
+// Does not wait for the move.
+int svm_newton(int form, int hinge, float cost, const py::object& labels, int classes,
+               const py::tuple& matrix, const py::tuple& system, const py::object& precondition,
+               const py::tuple& search, const py::object& gradient, const py::object& a,
+               const py::object& v, const py::object& f, const py::object& direction,
+               const py::object& values, int device, std::uintptr_t stream) {
     const char* op = "svm_newton";
     const cuda::SvmRows rows = svm_rows(form, hinge, cost, labels, classes, op);
     const cuda::SvmMatrix all = svm_matrix(matrix, op);
@@ -346,7 +345,7 @@ py::tuple svm_newton(int form, int hinge, float cost, const py::object& labels, 
     s.mask = checked<const std::uint8_t>(system[2], "uint8", {n, classes}, op, "mask");
     s.weight = checked<const float>(system[3], "float32", {n}, op, "weight");
     s.rho = system[4].cast<float>();
-    s.coupled = system[5].cast<bool>();
+    s.coupled = rows.problem.form != SvmForm::one_vs_rest;
     cuda::SvmPreconditioner p{};
     if (!precondition.is_none()) {
         const py::tuple parts = precondition.cast<py::tuple>();
@@ -368,15 +367,14 @@ py::tuple svm_newton(int form, int hinge, float cost, const py::object& labels, 
     auto* decision = checked<float>(f, "float32", {n, classes}, op, "f");
     auto* to = checked<float>(direction, "float32", {classes, length}, op, "direction");
     auto* along = checked<float>(values, "float32", {n, classes}, op, "values");
-    cuda::SvmStep taken;
+    int taken = 0;
     {
         py::gil_scoped_release release;
         const cuda::Call call(device, stream);
         taken = cuda::svm_newton(call, rows, all, s, p, limits, from, multipliers, at, decision, to,
                                  along);
     }
-    return py::make_tuple(taken.gradient_steps,
-                          Dense<double>(taken.lengths.size(), taken.lengths.data()));
+    return taken;
 }
 
 void translate(std::exception_ptr pointer) {

@@ -2,8 +2,6 @@
 // same stem.
 #pragma once
 
-#include <vector>
-
 #include "../svm_rows.h"
 #include "../types.h"
 #include "runtime.h"
@@ -96,18 +94,13 @@ int svm_direction(const Call& call, const SvmRows& rows, const SvmSystem& system
                   const SvmPreconditioner& precondition, const SvmSearch& search,
                   const float* gradient, float* direction);
 
-struct SvmStep {
-    int gradient_steps;           // of the conjugate gradients
-    std::vector<double> lengths;  // one, or one of each class where these are not coupled
-};
-
 // A step of Newton's method: a direction p (classes, d + 1), fp (n, classes) = Z p^T, lengths t at
 // which the objective's slope along p has fallen enough, v (classes, d + 1) += t p and f (n,
 // classes) += t fp. a are the multipliers that svm_look has moved; `matrix` has all rows.
-SvmStep svm_newton(const Call& call, const SvmRows& rows, const SvmMatrix& matrix,
-                   const SvmSystem& system, const SvmPreconditioner& precondition,
-                   const SvmSearch& search, const float* gradient, const float* a, double* v,
-                   float* f, float* p, float* fp);
+int svm_newton(const Call& call, const SvmRows& rows, const SvmMatrix& matrix,
+               const SvmSystem& system, const SvmPreconditioner& precondition,
+               const SvmSearch& search, const float* gradient, const float* a, double* v, float* f,
+               float* p, float* fp);
 
 }  // namespace cuda
 }  // namespace lead_fast

@@ -1,5 +1,8 @@
 // A step of Newton's method: a search along the direction (svm_direction.cu), and the move.
 
+#include <algorithm>
+#include <vector>
+
 #include "../line_search.h"
 #include "svm_products.h"
 #include "svm_rows.h"
@@ -91,12 +94,11 @@ void move_along(const Call& call, std::int64_t n, int classes, std::int64_t leng
 
 }  // namespace
 
-SvmStep svm_newton(const Call& call, const SvmRows& rows, const SvmMatrix& matrix,
-                   const SvmSystem& system, const SvmPreconditioner& precondition,
-                   const SvmSearch& search, const float* gradient, const float* a, double* v,
-                   float* f, float* p, float* fp) {
-    SvmStep out;
-    out.gradient_steps = svm_direction(call, rows, system, precondition, search, gradient, p);
+int svm_newton(const Call& call, const SvmRows& rows, const SvmMatrix& matrix,
+               const SvmSystem& system, const SvmPreconditioner& precondition,
+               const SvmSearch& search, const float* gradient, const float* a, double* v, float* f,
+               float* p, float* fp) {
+    const int taken = svm_direction(call, rows, system, precondition, search, gradient, p);
     const std::int64_t classes = rows.classes, groups = system.coupled ? 1 : classes;
     // What the host is told at once: <v, p> and <p, p>, and slopes of the loss at 0 and at 1.
     const Buffer<double> told(call, 2 * classes + 2 * groups);
@@ -127,7 +129,7 @@ SvmStep svm_newton(const Call& call, const SvmRows& rows, const SvmMatrix& matri
         return sum;
     };
     const double* const told_slopes = found.data() + 2 * classes;
-    out.lengths =
+    const std::vector<double> lengths =
         line_search(whole(std::vector<double>(vp.size(), 0.0), told_slopes),
                     whole(std::vector<double>(vp.size(), 1.0), told_slopes + groups), kTries,
                     kEnough, [&](const std::vector<double>& t) {
@@ -138,8 +140,8 @@ SvmStep svm_newton(const Call& call, const SvmRows& rows, const SvmMatrix& matri
                         call.synchronize();
                         return whole(t, found.data());
                     });
-    move_along(call, rows.n, rows.classes, matrix.x.d + 1, out.lengths, p, fp, v, f);
-    return out;
+    move_along(call, rows.n, rows.classes, matrix.x.d + 1, lengths, p, fp, v, f);
+    return taken;
 }
 
 }  // namespace cuda

@@ -32,6 +32,15 @@ def loader_of(data, batch_size, workers, pin_memory):
     )
 
 
+def in_order(loader):
+    """Whether a DataLoader gives every image once, in the data set's order."""
+    from torch.utils.data import IterableDataset, SequentialSampler
+
+    sampler = getattr(loader.batch_sampler, "sampler", loader.sampler)
+    ordered = isinstance(loader.dataset, IterableDataset) or type(sampler) is SequentialSampler
+    return ordered and not loader.drop_last
+
+
 def batches(loader):
     """Pairs of a tensor of images and an array of labels.
 

@@ -77,7 +77,7 @@ class Pass:
         with torch.inference_mode(), cast:
             features, logits = self._taps(images)
         features = {name: _host(values) for name, values in features.items()}
-        return features, None if logits is None else _host(logits)
+        return features, _host(logits) if self._logits else None
 
     def _checked(self, values, name):
         what = _called(name)

@@ -12,7 +12,7 @@ import numpy as np
 from .._text import one_line, printable
 from .._version import __version__
 from ..errors import InputError
-from .batches import batches, loader_of
+from .batches import batches, in_order, loader_of
 from .files import (
     label_numbers,
     matches,
@@ -172,7 +172,7 @@ def extract_model(
     data, preprocessing = _prepared(setting.data, transform, source)
     pin_memory = setting.device.type == "cuda"
     loader = loader_of(data, setting.batch_size, setting.workers, pin_memory)
-    fingerprint = str(getattr(loader.dataset, "fingerprint", ""))
+    fingerprint = _mark(loader.dataset)
     known = {
         "data": fingerprint, "weights": weights_fingerprint(source.module),
         "module": module_fingerprint(source.module, source.settings), "dtype": setting.dtype,
@@ -229,13 +229,31 @@ def _bar(loader, name, progress):
 
 def _prepared(data, transform, source):
     """Data as the model is to see them, and what says how; "" where nobody can say."""
+    if hasattr(data, "batch_sampler"):  # a loader, whose data prepare images by themselves
+        if not in_order(data):
+            return data, ""
+        folder = isinstance(data.dataset, Folder)
+        return data, _given(data.dataset.transform) if folder else source.preprocessing
     if not isinstance(data, Folder):
         return data, source.preprocessing
     given = data.transform if transform is None else transform
     if given is None:
         return data.prepared(source.transform), source.preprocessing
-    mark = getattr(given, "fingerprint", None)
-    return data.prepared(given), f"given {mark}" if mark else ""
+    return data.prepared(given), _given(given)
+
+
+def _given(transform):
+    """What says how the caller's transform prepares images; "" if it does not."""
+    if transform is None:
+        return "by default"
+    mark = _mark(transform)
+    return mark and f"given {mark}"
+
+
+def _mark(thing):
+    """The text of an attribute ``fingerprint``, "" where there is none."""
+    mark = getattr(thing, "fingerprint", None)
+    return "" if mark is None else str(mark)
 
 
 def _paths(out, name, layers):

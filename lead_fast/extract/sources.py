@@ -7,6 +7,7 @@ with ``weights_only=True``. Nothing that is unpickled may run code.
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass
 
 from .._optional import need
@@ -138,10 +139,21 @@ def _hf(name, weights, logits):
     def transform(image):
         return processor(image, return_tensors="pt")["pixel_values"][0]
 
-    settings = module.config.to_json_string()  # the number of attention's heads, say
+    settings = _settings(module.config)
     if not logits:
         module = _hidden_state(module, pooler=not missing)
     return Source(name, module, transform, processor.to_json_string(), logits, settings)
+
+
+def _settings(config):
+    """What a model's configuration says, such as the number of attention's heads.
+
+    Not where it lies and who wrote it, which some versions of Transformers add.
+    """
+    found = config.to_dict()
+    for key in ("_name_or_path", "transformers_version"):
+        found.pop(key, None)
+    return json.dumps(found, sort_keys=True, default=str)
 
 
 @contextlib.contextmanager

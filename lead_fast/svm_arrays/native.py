@@ -157,7 +157,6 @@ class NativeSteps:
             matrix = memory(data), False, None, None
         system = (
             matrix, memory(rows), memory(curvature.mask), memory(curvature.coupling), float(rho),
-            not loss.independent,
         )  # fmt: skip
         parts = None
         if precondition is not None:
@@ -165,12 +164,11 @@ class NativeSteps:
             parts = memory(basis), *rest
         p = kernels.xp.empty_like(gradient)
         fp = kernels.xp.empty(f.shape, np.float32)
-        steps, _ = kernels.module.svm_newton(
+        return kernels.module.svm_newton(
             *loss.problem, self._matrix, system, parts,
             (float(search.ratio), int(search.most), int(search.check_every)), memory(gradient),
             memory(a), memory(v), memory(f), memory(p), memory(fp), *kernels.where,
         )  # fmt: skip
-        return steps
 
 
 class NativeCurvature:

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from ..svm import relative_gap
 from . import native
 from .losses import Loss
 from .precondition import Directions, Preconditioner, sampling_cost
@@ -208,8 +209,7 @@ class _Solver:
         primal = size + exact.primal(exact.margins(f))
         dual = exact.dual(a) - dual_size
         dual = max(0.0, dual)  # multipliers of zero are feasible, too
-        gap = (primal - dual) / primal
-        gap = np.inf if np.isnan(gap) else max(0.0, gap)  # NaN where a huge C overflows
+        gap = relative_gap(primal, dual)
         self.f = xp.ascontiguousarray(f.astype(self.dtype))
         v = self.v.copy()
         return Fit(

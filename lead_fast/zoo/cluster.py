@@ -11,6 +11,8 @@ import sys
 import threading
 import uuid
 
+import numpy as np
+
 from .._optional import need
 from .._text import one_line
 from ..errors import InputError, StoreError
@@ -181,14 +183,9 @@ class Jobs:
         if self._shares:
             return None
         try:
-            import cloudpickle
-        except ImportError:  # which joblib brought along before it needed it
-            from joblib.externals import cloudpickle
-
-        try:
-            # What contiguous arrays hold is passed by, so that this takes no time.
-            pickler = cloudpickle.CloudPickler(_Nowhere(), 5, buffer_callback=lambda buffer: None)
-            pickler.dump(values)
+            _dry_pickler().dump(values)
+        except MemoryError:  # then a message is too long to be tried
+            return None
         except Exception as error:
             text = one_line(error)[:200]
             return f"cannot be sent to another process ({type(error).__name__}: {text})"
@@ -222,12 +219,12 @@ class Jobs:
         named = {model.name: model for model in models}
         with results as stream:
             for read, state, features, outcomes in stream:
-                taken += 1
                 model = named[read.model]
                 if records is not None and features is not None:
                     records.look_up(model, inputs.readers(model), read, features)
                     records.remember(state, features)
                 yield model.name, (model, read, outcomes)
+                taken += 1
 
     def _in_rounds(self, models, calls, settings):
         import joblib
@@ -250,6 +247,24 @@ def _failed(work, text):
 
 def _died(failure):
     return f"lost with its process ({type(failure).__name__}: {one_line(failure)[:200]})"
+
+
+def _dry_pickler():
+    """What pickles without a result, and passes by what arrays hold, so that it takes no time."""
+    try:
+        import cloudpickle
+    except ImportError:  # which joblib brought along before it needed it
+        from joblib.externals import cloudpickle
+
+    class Pickler(cloudpickle.CloudPickler):
+        def reducer_override(self, value):
+            numbers = isinstance(value, np.ndarray) and not value.dtype.hasobject
+            # Torch's tensors, of which parameters are a kind; there may be no torch.
+            if numbers or any(kind.__module__ == "torch" for kind in type(value).__mro__[:-1]):
+                return int, ()
+            return super().reducer_override(value)
+
+    return Pickler(_Nowhere(), 5)
 
 
 class _Nowhere:

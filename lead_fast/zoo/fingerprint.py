@@ -45,7 +45,7 @@ def of_labels(labels):
     """
     encoded = encode_targets(labels, "the store", multi_label=True)
     if isinstance(encoded, MultiLabels):
-        return _of_array(encoded.matrix, "labels")
+        return _of_array(encoded.matrix, "label matrix")
     kind = encoded.classes.dtype.kind
     names = [str(name) for name in encoded.classes.tolist()]
     codes = _of_array(encoded.codes, "codes")
