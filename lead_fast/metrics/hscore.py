@@ -101,9 +101,7 @@ def _label_basis(matrix):
 def _in_feature_space(shared):
     """Score and rank of the features."""
     xp, scatter, spread = shared.xp, shared.total, between(shared)
-    size = xp.sqrt(scatter.diagonal())
-    # A column that is constant but for the rounding of its mean.
-    kept = xp.flatnonzero(size > shared.flat * shared.n**0.5 * xp.abs(shared.mean))
+    size, kept = xp.sqrt(scatter.diagonal()), xp.flatnonzero(shared.varies)
     if kept.size < shared.d:
         scatter = scatter[kept][:, kept]
     size, spread = size[kept], spread[:, kept]
