@@ -199,3 +199,52 @@ def test_a_file_that_does_not_fit_on_the_disk(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert formats.read_array(path, "features").tolist() == [1, 1, 1]
     assert os.listdir(tmp_path) == ["m.safetensors"]
+
+
+def test_a_file_has_the_permissions_of_any_new_file(tmp_path):
+    before = os.umask(0o027)
+    try:
+        lead_fast.extract(Net(), pairs(), tmp_path, name="net")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "net.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_that_may_not_be_read_is_not_replaced(tmp_path, monkeypatch):
+    lead_fast.extract(Net(), pairs(), tmp_path, name="net")
+    path = tmp_path / "net.safetensors"
+    before = path.read_bytes()
+
+    def refused(path):
+        raise InputError(f"{path}: Permission denied") from PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(formats, "read_metadata", refused)
+    with pytest.raises(InputError, match="Permission denied"):
+        lead_fast.extract(Net(), pairs(), tmp_path, name="net")
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("length", [235, 300])
+def test_a_name_that_is_too_long_for_a_file(folder, tmp_path, call, monkeypatch, length):
+    extracting.opened(monkeypatch, **{"x" * length: Net(), "good": Net()})
+    status, out, _ = call("extract", "--data", folder, "--models", f"hf:{'x' * length}", "hf:good",
+                          "--out", tmp_path / "zoo", "--workers", 0, "--json")  # fmt: skip
+    long, good = json.loads(out)["models"]
+    assert status == 1 and "too long for a file" in long["error"]
+    assert good["state"] == "written" and os.listdir(tmp_path / "zoo") == ["good.safetensors"]
+
+
+def test_what_is_no_file_among_the_images(folder, call, tmp_path):
+    (folder / "cat" / "folder.png").mkdir()
+    count = len(images.ImageFolder(folder))
+    os.mkfifo(folder / "cat" / "pipe.png")
+    status, _, err = call("extract", "--data", folder, "--models", "hf:any", "--out", tmp_path)
+    assert status == 2 and err.endswith("pipe.png: not a regular file\n")
+    (folder / "cat" / "pipe.png").unlink()
+    assert len(images.ImageFolder(folder)) == count == 8
+
+
+def test_a_directory_that_may_not_be_written_to(folder, call, tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    status, _, err = call("extract", "--data", folder, "--models", "hf:any", "--out", tmp_path)
+    assert status == 2 and "cannot write to this directory" in err

@@ -528,14 +528,24 @@ def test_reading_where_nothing_may_be_written(tmp_path, monkeypatch):
     link = tmp_path / "link.db"
     link.symlink_to(path)
     before = contents(tmp_path)
-    monkeypatch.setattr(os, "access", lambda *_: False)
-    with Store(link, reading=True) as store:
-        assert [run.done for run in store.runs()] == [1]
-        assert contents(tmp_path) == before  # no -wal and -shm, even while it is open
+    with monkeypatch.context() as refused:
+        refused.setattr(os, "access", lambda *_: False)
+        with Store(link, reading=True) as store:
+            assert [run.done for run in store.runs()] == [1]
+            assert contents(tmp_path) == before  # no -wal and -shm, even while it is open
     with Store(path) as writer, Store(link, reading=True) as store:
         assert (tmp_path / "runs.db-wal").exists()
         writer.put(1, "n", {}, {"lead": Outcome(None, 2.0, "cpu", "damaged")})
         assert [run.done for run in store.runs()] == [2]
+
+
+def test_writing_without_permission_leaves_nothing_behind(tmp_path, monkeypatch):
+    """SQLite's files beside the store would be another user's, and lock out the owner."""
+    Store(tmp_path / "s.db").close()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(StoreError, match="may not be written to by this user"):
+        Store(tmp_path / "s.db")
+    assert os.listdir(tmp_path) == ["s.db"]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -47,11 +48,13 @@ def refuse_other(path, known, models, layer=""):
     Raises
     ------
     InputError
-        Names both models. A file that is damaged may be replaced.
+        Names both models. A file that is damaged may be replaced, one that may not be read not.
     """
     try:
         found = formats.read_metadata(path)
-    except InputError:
+    except InputError as error:
+        if isinstance(error.__cause__, OSError) and path.exists():
+            raise
         return
     same = all(found.get(name) == known[name] for name in ("weights", "module"))
     if (same or found.get("model") in models) and (not layer or found.get("layer") == layer):
@@ -80,7 +83,10 @@ def write(path, arrays, metadata):
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(arrays, temporary, metadata)
+        with open(temporary, "wb") as file:  # with the permissions that a new file is to have
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        save_file(arrays, temporary, metadata)  # which takes a new file, for its user alone
+        os.chmod(temporary, mode)
         with open(temporary, "rb") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import hashlib
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +121,9 @@ class ImageFolder(Folder):
             if not directory.is_dir() or directory.name.startswith("."):
                 continue
             images = sorted(
-                path for path in directory.rglob("*") if path.suffix.lower() in _SUFFIXES
+                path
+                for path in directory.rglob("*")
+                if path.suffix.lower() in _SUFFIXES and not path.is_dir()
             )
             for path in images:
                 name = path.relative_to(folder).as_posix()
@@ -153,6 +156,8 @@ def _state(path):
         found = path.stat()
     except OSError as error:  # a link to nothing, say
         raise InputError(f"{path}: {error.strerror}") from error
+    if not stat.S_ISREG(found.st_mode):  # a pipe would be waited for
+        raise InputError(f"{path}: not a regular file")
     return f"{found.st_size} {found.st_mtime_ns}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import sys
 import time
 from dataclasses import dataclass, field
@@ -27,6 +28,8 @@ from .passes import Pass
 from .setting import Setting
 from .sources import open_model
 from .taps import Taps
+
+_LONGEST = 230  # bytes of a file's name; 255 with what is added until it is whole
 
 
 @dataclass
@@ -261,6 +264,8 @@ def _paths(out, name, layers):
     paths = {}
     for layer in layers:
         path = out / file_name(name, layer)
+        if len(os.fsencode(path.name)) > _LONGEST:
+            raise InputError(f"name: {path.name[:40]}... is too long for a file; give another")
         shared = [other for other in paths if paths[other] == path]
         if shared:
             raise InputError(

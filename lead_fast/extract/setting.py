@@ -58,6 +58,8 @@ class Setting:
                 out.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise InputError(f"{out}: {error.strerror}") from error
+            if not os.access(out, os.W_OK | os.X_OK):
+                raise InputError(f"{out}: cannot write to this directory")
         return cls(data, out, device, precision, dtype, batch_size, workers)
 
 

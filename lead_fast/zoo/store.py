@@ -118,6 +118,9 @@ class Store:
             raise StoreError(f"{self.path}: no such store; lead-fast rank --store makes one")
         if reading and self.path.stat().st_size == 0:
             raise StoreError(f"{self.path}: an empty file, no store")
+        if not reading and self.path.exists() and not os.access(self.path, os.W_OK):
+            # SQLite would leave a -wal and -shm of this user's, which lock out the file's owner.
+            raise StoreError(f"{self.path}: may not be written to by this user")
         self._lock = threading.RLock()  # the thread that reads ahead looks things up, too
         with self._errors():
             self._database = sqlite3.connect(
