@@ -119,8 +119,7 @@ def fit(x, codes, n_classes, options, mapping, rows=None, log_probability=False)
             found = adapt.fit(xp, data, codes, n_classes, options, mapping, rows, log_probability)
     else:
         # Each of its many passes multiplies the features by K columns of weights.
-        work = 4 * np.prod(x.shape if rows is None else (len(rows), x.shape[1]))
-        team = backend.threads(int(work) * max(1, n_classes // 10))
+        team = backend.threads(4 * len(codes) * x.shape[1] * max(1, n_classes // 10))
         with backend.one_blas_thread():
             found = backend.cpu().svm_fit(
                 x.data, x.dtype, rows, codes, n_classes, mapping.centre, mapping.inverse_scale,

@@ -345,7 +345,6 @@ int svm_newton(int form, int hinge, float cost, const py::object& labels, int cl
     s.mask = checked<const std::uint8_t>(system[2], "uint8", {n, classes}, op, "mask");
     s.weight = checked<const float>(system[3], "float32", {n}, op, "weight");
     s.rho = system[4].cast<float>();
-    s.coupled = rows.problem.form != SvmForm::one_vs_rest;
     cuda::SvmPreconditioner p{};
     if (!precondition.is_none()) {
         const py::tuple parts = precondition.cast<py::tuple>();

@@ -15,6 +15,9 @@ struct SvmRows {
     std::int64_t n;
     int classes;
     const std::int32_t* labels;
+
+    // Whether the classes are one problem, and so share their step lengths.
+    bool coupled() const { return problem.form != SvmForm::one_vs_rest; }
 };
 
 struct SvmTotals {
@@ -79,7 +82,6 @@ struct SvmSystem {
     const std::uint8_t* mask;  // the free classes of all samples (n, classes)
     const float* weight;       // the coupling of all samples (n), which counts for cs
     float rho;
-    bool coupled;  // the classes share their step lengths
 };
 
 struct SvmSearch {

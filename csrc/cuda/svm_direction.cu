@@ -194,7 +194,7 @@ class Newton {
         const cudaStream_t stream = call_.stream();
         const std::int64_t cells = classes_ * length_;
         const int classes = static_cast<int>(classes_);
-        const bool coupled = system_.coupled;
+        const bool coupled = rows_.coupled();
         const Buffer<float> r(call_, cells), s(call_, cells), d(call_, cells), hd(call_, cells);
         // |r|^2 at the start and now, read together, so that the start need not be waited for.
         const Buffer<double> rr(call_, 2 * classes_), dhd(call_, classes_);

@@ -227,7 +227,7 @@ void curve_rows(const Call& call, const SvmRows& rows, std::int64_t first, std::
 void slope_rows(const Call& call, const SvmRows& rows, const float* f, const float* a,
                 const float* df, const float* t, float rho, double* slopes) {
     const Slope of{rows.problem, rows.n, rows.classes, rows.labels, f, a, df, t, rho};
-    if (rows.problem.form == SvmForm::one_vs_rest) {
+    if (!rows.coupled()) {
         sum_columns(call, rows.n, rows.classes, of, false, slopes);
         return;
     }

@@ -99,7 +99,7 @@ int svm_newton(const Call& call, const SvmRows& rows, const SvmMatrix& matrix,
                const SvmSearch& search, const float* gradient, const float* a, double* v, float* f,
                float* p, float* fp) {
     const int taken = svm_direction(call, rows, system, precondition, search, gradient, p);
-    const std::int64_t classes = rows.classes, groups = system.coupled ? 1 : classes;
+    const std::int64_t classes = rows.classes, groups = rows.coupled() ? 1 : classes;
     // What the host is told at once: <v, p> and <p, p>, and slopes of the loss at 0 and at 1.
     const Buffer<double> told(call, 2 * classes + 2 * groups);
     double* const slopes = told.data() + 2 * classes;
