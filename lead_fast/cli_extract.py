@@ -65,7 +65,7 @@ def _extract(arguments):
                 spec, setting, names[spec], layers, arguments.join, arguments.logits
             )
         except LeadFastError as error:
-            entry["error"] = one_line(error)
+            entry["error"] = one_line(error).removeprefix(f"{one_line(spec)}: ")
             say("error", f"{printable(spec)}: {entry['error']}")
             continue
         entry["state"] = "kept" if found.skipped else "written"

@@ -35,7 +35,7 @@ class ConvergenceWarning(UserWarning):
 
 
 class ScoreWarning(UserWarning):
-    """A score that may not discriminate: ties, saturation, fewer samples than features."""
+    """A score that may not discriminate: ties, saturation, features that are drawn, N < D."""
 
 
 class SaturationWarning(ScoreWarning):

@@ -382,40 +382,6 @@ def test_settings_of_a_saved_model_belong_to_it(vit, folder, tmp_path):
         assert not kept() and kept()
 
 
-def importable(name):
-    """Why a library cannot be used here, or None."""
-    try:
-        optional.need(name, "this test")
-    except optional.MissingError as error:
-        return str(error)
-    return None
-
-
-@pytest.mark.parametrize("library", ["timm", "torchvision"])
-def test_models_of_other_libraries(library, folder, tmp_path):
-    reason = importable(library)
-    if reason:
-        pytest.skip(reason)
-    if library == "timm":
-        import timm
-
-        module = timm.create_model("resnet10t.c3_in1k", pretrained=False)
-        spec = "timm:resnet10t.c3_in1k"
-    else:
-        import torchvision
-
-        module = torchvision.models.get_model("shufflenet_v2_x0_5", weights=None)
-        spec = "torchvision:shufflenet_v2_x0_5"
-    from safetensors.torch import save_file
-
-    save_file(module.state_dict(), tmp_path / "w.safetensors")
-    found = lead_fast.extract(f"{spec},weights={tmp_path}/w.safetensors", folder, logits=True)
-    assert found.logits.shape == (8, 1000)
-    assert found.features[""].shape[0] == 8 and found.features[""].shape[1] >= 512
-    hidden = lead_fast.extract(f"{spec},weights={tmp_path}/w.safetensors", folder, join=True)
-    assert hidden.features[""].shape[0] == 8 and 100 < hidden.features[""].shape[1] < 4000
-
-
 def test_a_data_set_of_hugging_face(folder, tmp_path):
     datasets = pytest.importorskip("datasets", reason="datasets is not installed")
     paths = sorted(folder.rglob("*.png"))
@@ -448,6 +414,7 @@ def test_the_command(vit, folder, tmp_path, capsys):
     result = json.loads(second.out)["models"]
     assert [entry["state"] for entry in result] == ["kept", "failed"]
     assert second.err.startswith("lead-fast: error: hf:/nowhere: ")
+    assert second.err.count("hf:/nowhere") == 1 and "hf:" not in result[1]["error"]
     assert lead_fast.rank(out, metric="leep").best == "vit"
     assert cli.main(["extract", "--data", str(folder), "--out", str(out), "--models", "x"]) == 1
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import lead_fast
-from lead_fast.errors import InputError
+from lead_fast.errors import InputError, ScoreWarning
 from lead_fast.extract import files, images
 from lead_fast.zoo import formats
 
@@ -248,3 +248,22 @@ def test_a_directory_that_may_not_be_written_to(folder, call, tmp_path, monkeypa
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     status, _, err = call("extract", "--data", folder, "--models", "hf:any", "--out", tmp_path)
     assert status == 2 and "cannot write to this directory" in err
+
+
+class Drawing(torch.nn.Module):
+    """As a masked autoencoder, it draws what it looks at."""
+
+    def __init__(self, share):
+        super().__init__()
+        self.net, self.share = Net(), share
+
+    def forward(self, x):
+        return torch.nn.functional.dropout(self.net(x), self.share, training=True)
+
+
+def test_features_that_are_drawn_are_told():
+    with pytest.warns(ScoreWarning, match=r"odd: features of the same images differ by \d+% from"):
+        lead_fast.extract(Drawing(0.5), pairs(), name="odd")
+    lead_fast.extract(Drawing(0.5), pairs(), layers=["net.first"])  # warnings are errors here
+    lead_fast.extract(Drawing(0.0), pairs())
+    lead_fast.extract(Drawing(0.0), pairs(), precision="bfloat16")

@@ -23,7 +23,7 @@ def hidden_layers(module, images, classifier=False):
     images : tensor (B, ...)
         What it is run on, once or a few times.
     classifier : bool
-        Whether its last linear layer classifies, so that it is no block.
+        Whether it ends with a classifier (:func:`classifier_of`), which is no block.
 
     Raises
     ------
@@ -33,13 +33,15 @@ def hidden_layers(module, images, classifier=False):
     Notes
     -----
     Blocks are the children of the model, and of what in it is only a container (``Sequential`` and
-    the like, or nearly all of the model). A convolution or linear layer among them makes one block
-    with the norms and activations after it. The last block gives the features that are used
-    otherwise, which are made for what the network was trained on; those before it are hidden. Where
-    that leaves fewer than two blocks, the largest of them is opened.
+    the like, or nearly all of what runs of the model). A convolution or linear layer among them
+    makes one block with the norms and activations after it. The last block gives the features that
+    are used otherwise, which are made for what the network was trained on; those before it are
+    hidden. Where that leaves fewer than two blocks, the largest of them is opened.
     """
-    head = last_linear(module, images) if classifier else None
-    total = _size(module) - (0 if head is None else _size(module.get_submodule(head)))
+    head = classifier_of(module, images) if classifier else None
+    total = _size(module) - _idle(module, images)
+    if head is not None:
+        total -= _size(module.get_submodule(head))
     opened = set()
     while True:
         children = list(_children(module, "", total, opened, set()))
@@ -76,6 +78,28 @@ def _size(module):
     return sum(one.numel() for one in module.parameters())
 
 
+def _idle(module, images):
+    """Parameters of the parts that do not run, as the half of CLIP that is for texts.
+
+    Of parts with layers in them: a layer's weights may be used without a call of it, as those of
+    ``torch.nn.MultiheadAttention``.
+    """
+    named, ran = list(module.named_modules()), set()
+
+    def reached(name, _):
+        while name and name not in ran:  # and so did what holds it, if only as a list of layers
+            ran.add(name)
+            name = name.rpartition(".")[0]
+
+    _run(module, images, named, reached)
+    idle = [(name, one) for name, one in named if name and name not in ran and any(one.children())]
+    return sum(
+        _size(one)
+        for name, one in idle
+        if not any(name.startswith(f"{other}.") for other, _ in idle)
+    )
+
+
 def _run(module, images, layers, reached):
     """Run a model, calling ``reached(name, output)`` for each of some layers."""
     torch = need("torch", "extracting features")
@@ -83,12 +107,22 @@ def _run(module, images, layers, reached):
         module(images)
 
 
-def last_linear(module, images):
-    """Name of the linear layer that is reached last, or None."""
+def may_classify(module):
+    """Layers, by name, that can be a classifier: linear ones, else convolutions of 1 x 1."""
     torch = need("torch", "extracting features")
-    linear = [(n, one) for n, one in module.named_modules() if isinstance(one, torch.nn.Linear)]
+    named = list(module.named_modules())
+    linear = [(name, one) for name, one in named if isinstance(one, torch.nn.Linear)]
+    return linear or [
+        (name, one)
+        for name, one in named
+        if isinstance(one, torch.nn.Conv2d) and one.kernel_size == (1, 1)
+    ]
+
+
+def classifier_of(module, images):
+    """Name of the layer that is reached last of those that may classify, or None."""
     order = []
-    _run(module, images, linear, lambda name, _: order.append(name))
+    _run(module, images, may_classify(module), lambda name, _: order.append(name))
     return order[-1] if order else None
 
 

@@ -6,8 +6,11 @@ from contextlib import nullcontext
 
 import numpy as np
 
+from .._caller import warn_caller
 from .._text import one_line
-from ..errors import InputError
+from ..errors import InputError, ScoreWarning
+
+_NOISE = 0.01  # relative; sums that a GPU takes in another order stay below, in bfloat16, too
 
 
 class Pass:
@@ -58,6 +61,8 @@ class Pass:
                 features = logits = None
                 _free(self._device)
                 continue
+            if not self._rows:
+                self._check_repeatable(part[:2])
             for name, values in features.items():
                 self._features[name].append(self._checked(values, name))
             if self._logits:
@@ -78,6 +83,20 @@ class Pass:
             features, logits = self._taps(images)
         features = {name: _host(values) for name, values in features.items()}
         return features, _host(logits) if self._logits else None
+
+    def _check_repeatable(self, images):
+        """Warn of a model that gives other features of the same images each time."""
+        first, second = self._run(images)[0], self._run(images)[0]
+        for name, values in first.items():
+            if values.shape != second[name].shape:
+                continue  # which is an error as soon as they are put together
+            change = float(np.linalg.norm(values - second[name]) / (np.linalg.norm(values) or 1.0))
+            if change > _NOISE:
+                warn_caller(
+                    f"{self._name}: {_called(name)} of the same images differ by {change:.0%} from "
+                    "run to run: the model draws random numbers although it is set to evaluation",
+                    ScoreWarning,
+                )
 
     def _checked(self, values, name):
         what = _called(name)

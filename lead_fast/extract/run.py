@@ -96,8 +96,8 @@ def extract(
         each of several a name.
     layers : list of str, optional
         Layers whose outputs are the features, as ``module.named_modules()`` calls them, all in one
-        pass. By default the model's pooled output, or what goes into its last linear layer if it
-        comes with a classifier (timm, torchvision) or `logits` is set.
+        pass. By default the model's pooled output, or what goes into its classifier if it comes
+        with one (timm, torchvision) or `logits` is set; see Notes.
     join : bool, default False
         Whether the features of an image are the outputs of several layers side by side, one row of
         the zoo: of `layers`, or by default of at most four hidden layers, found evenly among the
@@ -134,7 +134,15 @@ def extract(
     -----
     Outputs of shape (B, C, H, W) are averaged over places, as are square maps (B, H, W, C), and
     (B, T, C) over tokens. A model of Transformers gives its ``pooler_output``, unless its
-    checkpoint has no weights for that.
+    checkpoint has no weights for that; one of images and texts, as CLIP, what its
+    ``get_image_features`` gives; a masked autoencoder sees whole images.
+
+    What goes into the classifier is, of timm's models, what ``forward_head(..., pre_logits=True)``
+    gives (the output of those without a classifier); else the input of the linear layer that runs
+    last, or of the 1 x 1 convolution in a network without linear layers.
+
+    Two of the images are looked at twice more, and a model that gives other features each time is
+    warned of.
 
     The last layer's features are made for what a model was trained on; how well the layers below
     suit new images says more of how well it can be fine-tuned. ``bench/RANKING.md`` has what `join`
@@ -171,7 +179,8 @@ def extract_model(
     """What :func:`extract` does, of a :class:`Setting` that several models share."""
     source = open_model(model, logits, name)
     layers = [layers] if isinstance(layers, str) else layers
-    taps = Taps(source.module, layers, logits or (source.classifier and not layers), join)
+    classified = logits or (source.classifier and not layers)
+    taps = Taps(source.module, layers, classified, join, source.forward)
     data, preprocessing = _prepared(setting.data, transform, source)
     pin_memory = setting.device.type == "cuda"
     loader = loader_of(data, setting.batch_size, setting.workers, pin_memory)

@@ -6,13 +6,13 @@ with ``weights_only=True``. Nothing that is unpickled may run code.
 
 from __future__ import annotations
 
-import contextlib
-import json
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from .._optional import need
 from .._text import one_line
 from ..errors import InputError, InputTypeError
+from .hf import hf_model
 from .names import Spec
 
 
@@ -33,7 +33,9 @@ class Source:
     settings : str
         What decides its forward pass beside its weights and the layers that it prints.
     classifier : bool
-        Whether features are what goes into the last linear layer, and the output is logits.
+        Whether the output is logits, and features are what goes into the layer that gives them.
+    forward : callable or None
+        Gives these features and logits of a batch of images, where the library says how.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Source:
     preprocessing: str = "default"
     classifier: bool = False
     settings: str = ""
+    forward: object = None
 
 
 def open_model(model, logits=False, name=None):
@@ -64,8 +67,8 @@ def open_model(model, logits=False, name=None):
     make = {"timm": _timm, "torchvision": _torchvision, "hf": _hf}[spec.kind]
     try:
         source = make(spec.model, spec.weights or None, logits)
-    except InputError:
-        raise
+    except InputError as error:
+        raise type(error)(f"{model}: {error}") from error
     except Exception as error:  # each library has exceptions of its own, down to the network's
         raise InputError(f"{model}: cannot be loaded ({one_line(error)})") from error
     source.name = name or spec.resolved().called()
@@ -93,9 +96,14 @@ def load_weights(module, path):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]
             break
+    if isinstance(state, dict) and not hasattr(state, "_metadata"):
+        # Safetensors keep no versions of modules, and torchvision's MNASNet loads nothing without
+        # its own. Not of the layers in it: older files of batch norms, above all, are to fit.
+        state = OrderedDict(state)
+        state._metadata = {"": {"version": module._version}}
     try:
         module.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as error:
+    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
         raise InputError(f"{path}: does not fit the model ({one_line(error)[:300]})") from error
 
 
@@ -106,7 +114,29 @@ def _timm(name, weights, logits):
         load_weights(module, weights)
     config = timm.data.resolve_data_config({}, model=module)
     transform = timm.data.create_transform(**config)
-    return Source(name, module, transform, repr(sorted(config.items())), True)
+    preprocessing = repr(sorted(config.items()))
+    if not hasattr(module, "forward_head"):  # one that a user has registered
+        return Source(name, module, transform, preprocessing, True)
+    # The settings tell from files that hold what hooks had found.
+    if module.num_classes > 0:
+        forward = _timm_forward(module)
+        return Source(name, module, transform, preprocessing, True, "forward_head", forward)
+    if logits:
+        raise InputError("has no classifier, so it has no logits")
+    return Source(name, module, transform, preprocessing, False, "forward_head")
+
+
+def _timm_forward(module):
+    """Features and logits as timm defines them.
+
+    Hooks would see one of the two inputs of models with two classifiers.
+    """
+
+    def forward(images):
+        found = module.forward_features(images)
+        return module.forward_head(found, pre_logits=True), module.forward_head(found)
+
+    return forward
 
 
 def _torchvision(name, weights, logits):
@@ -120,71 +150,11 @@ def _torchvision(name, weights, logits):
 
 
 def _hf(name, weights, logits):
-    auto = need("transformers", "a model of Transformers")
     if weights:
-        raise InputError("hf: give the folder of the model, which has its weights, as NAME")
-    kind = auto.AutoModelForImageClassification if logits else auto.AutoModel
-    # Safetensors only: the older files are pickles.
-    with _quiet(auto.utils.logging):
-        module, info = kind.from_pretrained(name, use_safetensors=True, output_loading_info=True)
-        processor = auto.AutoImageProcessor.from_pretrained(name)
-    missing = sorted(info["missing_keys"])
-    fresh = [key for key in missing if "pooler" not in key]
-    if fresh:
-        raise InputError(f"hf:{name}: has no weights for {', '.join(fresh[:5])}")
-    state = module.state_dict()
-    for key in missing:  # not used, but part of the fingerprint
-        state[key].zero_()
+        raise InputError("give the folder of the model, which has its weights, as NAME")
+    module, processor, settings = hf_model(name, logits)
 
     def transform(image):
         return processor(image, return_tensors="pt")["pixel_values"][0]
 
-    settings = _settings(module.config)
-    if not logits:
-        module = _hidden_state(module, pooler=not missing)
     return Source(name, module, transform, processor.to_json_string(), logits, settings)
-
-
-def _settings(config):
-    """What a model's configuration says, such as the number of attention's heads.
-
-    Not where it lies and who wrote it, which some versions of Transformers add.
-    """
-    found = config.to_dict()
-    for key in ("_name_or_path", "transformers_version"):
-        found.pop(key, None)
-    return json.dumps(found, sort_keys=True, default=str)
-
-
-@contextlib.contextmanager
-def _quiet(logging):
-    """Without Transformers' own bars, and its table of weights that are not used here."""
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
-
-
-def _hidden_state(model, pooler):
-    """A model of Transformers whose output is its features.
-
-    Without its pooler where the checkpoint has none: Transformers fills that with random numbers.
-    """
-    torch = need("torch", "extracting features")
-
-    class HiddenState(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.model = model
-
-        def forward(self, images):
-            output = self.model(pixel_values=images)
-            found = getattr(output, "pooler_output", None) if pooler else None
-            return output.last_hidden_state if found is None else found
-
-    return HiddenState()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .._optional import need
 from .._text import name_list
 from ..errors import InputError
-from .hidden import MOST, hidden_layers, last_linear
+from .hidden import MOST, classifier_of, hidden_layers, may_classify
 from .hooks import watched
 from .outputs import pooled
 
@@ -18,12 +18,16 @@ class Taps:
     module : torch.nn.Module
     layers : list of str, optional
         Names as in ``module.named_modules()``. By default the output is the features; with
-        `logits`, what goes into the linear layer that runs last.
+        `logits`, what goes into the classifier: the linear layer that runs last, or in a network
+        without one the 1 x 1 convolution that does.
     logits : bool
         Whether the output of the model is kept as the logits of its classifier.
     join : bool
         Whether the features are the layers' outputs side by side; by default those of hidden
         layers, which are looked for with the first batch.
+    forward : callable, optional
+        Gives features and logits of a batch of images, for models that say themselves what goes
+        into their classifier.
 
     Attributes
     ----------
@@ -34,13 +38,13 @@ class Taps:
         By the features' keys, what they are taken from, for the metadata of their files.
     """
 
-    def __init__(self, module, layers=None, logits=False, join=False):
+    def __init__(self, module, layers=None, logits=False, join=False, forward=None):
         torch = need("torch", "extracting features")
         self.module, self.logits, self.join = module, logits, join
         if isinstance(module, torch.jit.ScriptModule) and (layers or logits or join):
             raise InputError("layers, join, logits: a scripted module lets nobody see its layers")
         modules = dict(module.named_modules())
-        self._watched, self._inputs = [], False
+        self._watched, self._inputs, self._forward = [], False, None
         if layers:
             absent = [name for name in layers if name not in modules or not name]
             if absent:
@@ -53,8 +57,9 @@ class Taps:
             self.layers = []
         else:
             self.layers = [""]
-            if logits:
-                if not any(isinstance(one, torch.nn.Linear) for one in modules.values()):
+            self._forward = forward
+            if logits and not forward:
+                if not may_classify(module):
                     raise InputError("logits: the model has no linear layer; name layers")
                 self._inputs = True  # of what is looked for with the first batch
         if join:
@@ -73,7 +78,7 @@ class Taps:
         if not self.layers:
             self._watch(hidden_layers(self.module, images[:2], self.logits))
         if self._inputs and not self._watched:
-            name = last_linear(self.module, images[:2])
+            name = classifier_of(self.module, images[:2])
             if name is None:
                 raise InputError("logits: a forward pass reaches no linear layer; name layers")
             self._watched = [("", self.module.get_submodule(name))]
@@ -82,10 +87,14 @@ class Taps:
         def take(name, given):  # at once, as what follows may change it in place
             found[name] = pooled(given, f"layer {name}" if name else "the model", images)
 
-        with watched(self._watched, take, self._inputs):
-            output = self.module(images)
-        if not self._watched:
-            take("", output)
+        if self._forward:
+            given, output = self._forward(images)
+            take("", given)
+        else:
+            with watched(self._watched, take, self._inputs):
+                output = self.module(images)
+            if not self._watched:
+                take("", output)
         missing = [name for name in self.layers if name not in found]
         if missing:
             raise InputError(f"layers: not reached by a forward pass: {name_list(missing)}")
@@ -102,9 +111,12 @@ class Taps:
 
 
 def _check_classifier(layer, logits):
-    """Refuse a linear layer that cannot be what gives the logits."""
-    if logits.shape[1] != layer.out_features:
+    """Refuse a layer that cannot be what gives the logits."""
+    linear = hasattr(layer, "out_features")
+    gives = layer.out_features if linear else layer.out_channels
+    if logits.shape[1] != gives:
+        kind = "linear layer" if linear else "1 x 1 convolution"
         raise InputError(
-            f"logits: {logits.shape[1]} numbers an image, but the linear layer that runs last "
-            f"gives {layer.out_features}, so it is no classifier; name layers"
+            f"logits: {logits.shape[1]} numbers an image, but the {kind} that runs last gives "
+            f"{gives}, so it is no classifier; name layers"
         )
