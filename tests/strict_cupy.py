@@ -210,11 +210,11 @@ for _name in (
 
 # Functions that CuPy has under the same name and with these arguments.
 _FUNCTIONS = (
-    "abs append arange argsort array ascontiguousarray asfortranarray bincount broadcast_to clip "
-    "concatenate cumsum diag diagonal diff einsum empty empty_like exp eye flatnonzero isfinite "
-    "full log matmul maximum minimum ones outer partition repeat rint searchsorted sign sort sqrt "
-    "stack subtract swapaxes take_along_axis trace tril triu triu_indices vdot where zeros "
-    "zeros_like"
+    "abs append arange argsort around array ascontiguousarray asfortranarray bincount "
+    "broadcast_to clip concatenate cumsum diag diagonal diff einsum empty empty_like exp eye "
+    "flatnonzero isfinite full log matmul maximum minimum ones outer partition repeat rint "
+    "searchsorted sign sort sqrt stack subtract swapaxes take_along_axis trace tril triu "
+    "triu_indices vdot where zeros zeros_like"
 ).split()
 _LINALG = ("cholesky", "eigh", "inv", "norm", "qr", "svd")
 _CREATE = {"array", "arange", "empty", "eye", "ones", "zeros", "triu_indices"}

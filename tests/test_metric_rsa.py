@@ -118,3 +118,19 @@ def test_the_reference_itself_is_saturated(name, dtype, rng):
     with pytest.warns(SaturationWarning, match="saturated"):
         found = lf.score(2.0 * x + 3.0, np.arange(40) % 2, name, reference=x, dtype=dtype)
     assert abs(found - 100.0) <= 1e-3
+
+
+@pytest.mark.parametrize("dtype, limit", [("float64", 1e-9), ("float32", 1e-3)])
+def test_ties_are_ties(dtype, limit):
+    """Copies of samples: pairs of copies are equally similar, which roundings would rank."""
+    rng = np.random.default_rng(3)
+    place = rng.integers(0, 12, 120)
+    a = rng.standard_normal((12, 9))[place]
+    b = a[:, :5] + 0.5 * rng.standard_normal((12, 5))[place]
+    labels = np.arange(120) % 4
+    upper = np.triu_indices(120, 1)
+    pairs = [np.corrcoef(standardised(z))[upper].round(9) for z in (a, b)]
+    expected = 100 * scipy.stats.spearmanr(*pairs)[0]
+    for order in (np.arange(120), rng.permutation(120)):
+        found = lf.score(a[order], labels, "rsa", reference=b[order], dtype=dtype)
+        assert abs(found - expected) <= limit * abs(expected)

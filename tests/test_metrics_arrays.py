@@ -32,8 +32,6 @@ def problem(name, d, counts, seed=0, **more):
 
 
 def compare(xp, name, x, labels, dtype, options, limit=None):
-    if name == "rsa":  # rows of equal features: roundings decide which of their pairs are tied
-        limit = 1e-3
     metric = metrics.get(name)(labels, dtype=dtype, **options)
     native = metric(x)
     before = x.copy()

@@ -9,6 +9,10 @@ from ._linalg import namespace
 from .dds import reference_beside, reference_of, standardisation
 
 _BINS = 1 << 20  # of 2e-6, some ten float32 roundings of a correlation
+# Correlations to intervals. 0, 1 and all multiples of 1/256 lie in the middle of theirs: values
+# that are equal but for rounding, as those of copies of samples, stay together.
+_SCALE, _MIDDLE = (_BINS >> 1) - 256, (_BINS >> 1) + 0.5
+_DIGITS = 12  # of correlations in float64, whose last ones rounding decides
 _TILE = 1024
 
 
@@ -28,8 +32,9 @@ class RSA(Metric):
     max_samples : int
         With more samples, that many are taken, evenly spaced.
     dtype : {"float32", "float64"}
-        In float64 all pairs are sorted. In float32 they are ranked by counting in 2^20 intervals
-        of the correlation, whose members rank as ties: as fine as float32 resolves them.
+        In float64 all pairs are sorted, by twelve digits. In float32 they are ranked by counting
+        in 2^20 intervals of the correlation, whose members rank as ties: as fine as float32
+        resolves them.
     device : {None, "cpu", "cuda", "cuda:N"}
 
     Raises
@@ -116,8 +121,9 @@ def correlation_rows(shared, rows=None):
 
 
 def _spearman_sorted(a, b):
-    upper = namespace(a).triu_indices(len(a), 1)
-    ranks = [_centred_ranks((rows @ rows.T)[upper]) for rows in (a, b)]
+    xp = namespace(a)
+    upper = xp.triu_indices(len(a), 1)
+    ranks = [_centred_ranks(xp.around((rows @ rows.T)[upper], _DIGITS)) for rows in (a, b)]
     norm = float((ranks[0] @ ranks[0]) * (ranks[1] @ ranks[1])) ** 0.5
     if not norm > 0:
         raise InputError("rsa: all samples are equally similar, so there is nothing to rank")
@@ -148,8 +154,7 @@ def _tiles(rows):
             product = here @ rows[other : other + _TILE].T
             if other == start:
                 product = product[xp.triu_indices(len(here), 1)]
-            # -1 .. 1 to 0 .. BINS - 1, with room for rounding beyond 1.
-            product = (product.ravel() + product.dtype.type(1.0005)) * (_BINS / 2.001)
+            product = product.ravel() * _SCALE + product.dtype.type(_MIDDLE)
             yield xp.clip(product, 0, _BINS - 1).astype(np.int32)
 
 
