@@ -10,6 +10,24 @@ from ._console import as_json
 from .errors import InputError
 
 
+@contextlib.contextmanager
+def whole_file(path):
+    """A temporary file beside `path` that takes its place at the end, so that no half one is seen.
+
+    It is there and empty; whatever fails, it is removed, and `path` is as it was.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(b"")
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
 class Output:
     """A file written in one step at the end; whether that can work is checked at the start."""
 
@@ -31,19 +49,12 @@ class Output:
         self.write_bytes((text + "\n").encode("utf-8", "backslashreplace"))
 
     def write_bytes(self, content):
-        """Write a temporary file beside `path` and rename it, so that no half file is ever seen."""
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
+        """Write in one step."""
         try:
-            with open(temporary, "xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, self.path)
+            with whole_file(self.path) as temporary:
+                temporary.write_bytes(content)
         except OSError as error:
             raise InputError(f"{self.option} {self.path}: {error.strerror}") from error
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                temporary.unlink()
 
 
 class ScoreFiles:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -13,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .._optional import need
+from .._output import whole_file
 from .._text import one_line
 from ..errors import InputError
 from ..zoo import formats
@@ -81,22 +81,15 @@ def write(path, arrays, metadata):
     save_file = need("safetensors.numpy", "writing features").save_file
     failed = need("safetensors", "writing features").SafetensorError
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:  # with the permissions that a new file is to have
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-        save_file(arrays, temporary, metadata)  # which takes a new file, for its user alone
-        os.chmod(temporary, mode)
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        with whole_file(path) as temporary:
+            mode = stat.S_IMODE(temporary.stat().st_mode)  # that a new file is to have
+            save_file(arrays, temporary, metadata)  # which takes a new one, for its user alone
+            os.chmod(temporary, mode)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}") from error
     except failed as error:  # the library's own name for a disk that is full
         raise InputError(f"{path}: cannot be written ({one_line(error)})") from error
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
 
 
 def label_numbers(labels):
