@@ -31,6 +31,7 @@ def _score_in_child(queue):
 
 def test_little_work_gets_few_threads(monkeypatch):
     monkeypatch.setattr(backend.cpu(), "max_threads", lambda: 4)
+    monkeypatch.setattr(backend, "_cores", lambda: (4, 4))
     assert backend.threads() == 4
     assert [backend.threads(m << 20) for m in (0, 1, 2, 3, 4, 100)] == [1, 1, 2, 3, 4, 4]
     asked = []
@@ -41,6 +42,45 @@ def test_little_work_gets_few_threads(monkeypatch):
     features.column_statistics()
     features.column_statistics(np.arange(10))
     assert asked == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("setting", "openmp", "expected"),
+    [(None, 8, 3), (None, 5, 5), (None, 2, 2), ("8", 8, 8)],  # 5, 2: somebody has limited them
+)
+def test_threads_of_a_container(monkeypatch, setting, openmp, expected):
+    """On a machine of 8 cores, of which its quota leaves 3."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if setting:
+        monkeypatch.setenv("OMP_NUM_THREADS", setting)
+    monkeypatch.setattr(backend.cpu(), "max_threads", lambda: openmp)
+    monkeypatch.setattr(backend, "_cores", lambda: (8, 3))
+    assert backend.threads() == expected
+
+
+def test_the_quota_is_asked_for():
+    code = "from lead_fast import backend; print(backend.threads(), backend._cores()[1])"
+    env = {**os.environ, "LOKY_MAX_CPU_COUNT": "1"}
+    env.pop("OMP_NUM_THREADS", None)
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert run.stdout.split() == ["1", "1"], run.stderr
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="of GCC's OpenMP")
+@pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "77"}])
+def test_threads_that_wait_soon_sleep(own):
+    """GCC's OpenMP lets them spin for milliseconds, unless it is told otherwise."""
+    code = "import os, lead_fast; lead_fast.build_info(); print(os.environ.get('GOMP_SPINCOUNT'))"
+    env = {**os.environ, "OMP_DISPLAY_ENV": "VERBOSE", **own}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    shown = [line for line in run.stderr.splitlines() if "GOMP_SPINCOUNT" in line]
+    if not shown:
+        pytest.skip("not GCC's OpenMP")
+    told = own.get("GOMP_SPINCOUNT")
+    assert run.stdout.split() == [str(told)]  # nothing of ours is left
+    assert any(f"'{told or backend._SPINS}'" in line for line in shown) == (
+        "OMP_WAIT_POLICY" not in own
+    )
 
 
 @pytest.mark.filterwarnings("ignore::lead_fast.errors.ScoreWarning")
