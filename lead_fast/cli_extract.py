@@ -55,7 +55,7 @@ def _extract(arguments):
         arguments.data, arguments.out, arguments.device, arguments.precision, arguments.dtype,
         arguments.batch_size, arguments.workers,
     )  # fmt: skip
-    layers = arguments.layers.split(",") if arguments.layers else None
+    layers = [one.strip() for one in arguments.layers.split(",")] if arguments.layers else None
     results = []
     for spec in _models(arguments.models):
         entry = {"model": spec, "state": "failed", "error": None, "files": []}

@@ -5,7 +5,8 @@ import pytest
 
 import lead_fast
 from lead_fast.errors import InputError
-from lead_fast.extract.hidden import hidden_layers
+from lead_fast.extract.hidden import classifier_of, hidden_layers
+from lead_fast.extract.outputs import pooled
 from lead_fast.zoo import formats
 
 torch = pytest.importorskip("torch")
@@ -94,6 +95,118 @@ def test_what_counts_as_hidden(model, classifier, names):
     model.eval()
     assert hidden_layers(model, IMAGES, classifier) == names
     assert not any(one._forward_hooks for one in model.modules())
+
+
+class Alias(nn.Module):
+    """Its stages stand in a list, too, which is not what runs."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 4, 3)
+        for i in range(4):
+            setattr(self, f"layer{i}", Block(4, 4))
+        self.stages = nn.ModuleList([getattr(self, f"layer{i}") for i in range(4)])
+        self.idle = nn.Sequential(nn.Linear(99, 99), nn.Linear(99, 99))
+
+    def forward(self, x):
+        return self.layer3(self.layer2(self.layer1(self.layer0(self.stem(x)))))
+
+
+def test_parts_that_do_not_run():
+    assert hidden_layers(Alias().eval(), IMAGES) == ["stem", "layer0", "layer1", "layer2"]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*")
+def test_scripted_parts():
+    model = ResNet().eval()
+    model.relu = torch.jit.script(nn.ReLU())  # which takes no hooks
+    names = ["bn1", "layer1.0", "layer1.1", "layer2.0"]
+    assert hidden_layers(model, IMAGES, True)[1:] == names[1:]
+
+
+@pytest.mark.parametrize("last", [nn.ReLU(), nn.Softmax(1), nn.LogSoftmax(1)])
+def test_what_follows_a_classifier_belongs_to_it(last):
+    layers = [nn.Flatten(), nn.Linear(768, 6), nn.ReLU(), nn.Linear(6, 5), nn.Tanh()]
+    alone = nn.Sequential(*layers, nn.Linear(5, 3)).eval()
+    followed = nn.Sequential(*layers, nn.Linear(5, 3), last).eval()
+    assert hidden_layers(alone, IMAGES, True) == hidden_layers(followed, IMAGES, True) == ["2"]
+    assert classifier_of(followed, IMAGES) == "5"
+
+
+class Auxiliary(nn.Module):
+    """Another classifier of as many classes runs after that which gives the output."""
+
+    def __init__(self, both):
+        super().__init__()
+        self.body, self.both = nn.Conv2d(3, 6, 3), both
+        self.head, self.aux = nn.Linear(6, 5), nn.Linear(6, 5)
+
+    def forward(self, x):
+        x = self.body(x).mean((2, 3))
+        found = self.head(input=2 * x)
+        aux = self.aux(x)
+        return (found, aux) if self.both else found
+
+
+@pytest.mark.parametrize("both", [False, True])
+def test_the_classifier_gives_the_output(both):
+    model = Auxiliary(both).eval()
+    assert classifier_of(model, IMAGES) == "head"
+    data = [(image, i) for i, image in enumerate(IMAGES)]
+    found = lead_fast.extract(model, data, logits=True, dtype="float32")
+    with torch.inference_mode():
+        x = model.body(IMAGES).mean((2, 3))
+        assert np.allclose(found.features[""], 2 * x, atol=1e-6)
+        assert np.allclose(found.logits, model.head(2 * x), atol=1e-6)
+    if both:
+        with pytest.raises(InputError, match="2 outputs"):
+            lead_fast.extract(model, data, logits=True, layers=["body"])
+    del model.head, model.aux
+    model.forward = lambda x: model.body(x).mean((2, 3))
+    with pytest.raises(InputError, match="no linear layer"):
+        lead_fast.extract(model, data, logits=True)
+
+
+def test_classifiers_that_are_averaged():
+    model = Auxiliary(False).eval()
+    model.forward = lambda x: (
+        sum(head(model.body(x).mean((2, 3))) for head in (model.head, model.aux)) / 2
+    )
+    assert classifier_of(model, IMAGES) == "aux"
+
+
+def test_a_compiled_module_has_its_layers():
+    model = ResNet().eval()
+    data = [(image, i) for i, image in enumerate(IMAGES)]
+    expected = lead_fast.extract(model, data, logits=True)
+    compiled = torch.compile(model, backend="eager")
+    compiled(IMAGES)
+    found = lead_fast.extract(compiled, data, logits=True)
+    assert np.array_equal(found.features[""], expected.features[""])
+
+
+class Fixed(nn.Module):
+    """For batches of four, as traced modules may be."""
+
+    def forward(self, x):
+        return x.view(4, 3, 256).mean(2)
+
+
+def test_batches_of_one_size():
+    data = [(image, i % 2) for i, image in enumerate(torch.rand(8, 3, 16, 16))]
+    assert lead_fast.extract(Fixed(), data, batch_size=4).features[""].shape == (8, 3)
+
+
+def test_maps_of_images_that_are_not_square():
+    images = torch.rand(2, 3, 56, 112)
+    for shape, width in [((2, 14, 28, 96), 96), ((2, 96, 14, 28), 96), ((2, 2, 4, 768), 768),
+                         ((2, 64, 7, 14), 64), ((2, 14, 14, 28), 14)]:  # fmt: skip
+        assert pooled(torch.rand(shape), "it", images).shape == (2, width)
+    square = torch.rand(2, 3, 64, 64)
+    for shape, width in [((2, 8, 8, 15), 15), ((2, 8, 8, 8), 8), ((2, 16, 7, 8), 16)]:
+        assert pooled(torch.rand(shape), "it", square).shape == (2, width)
+    maps = [torch.rand(2, 8 << i, 32 >> i, 32 >> i) for i in range(3)]
+    assert pooled(maps, "it", square).shape == (2, 32)  # the last of a pyramid
 
 
 class PoolBlock(nn.Module):

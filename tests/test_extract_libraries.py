@@ -95,9 +95,13 @@ class TwoHeads(nn.Module):
 
     def __init__(self, num_classes=5):
         super().__init__()
+        self.pretrained_cfg = {"classifier": ("heads.0", "heads.1")}
         self.num_classes = num_classes
         self.stem, self.body = nn.Conv2d(3, 4, 4, 4), nn.Conv2d(4, 6, 3)
-        self.heads = nn.ModuleList(nn.Linear(n, num_classes or 1) for n in (4, 6))
+        self.heads = nn.ModuleList(nn.Linear(n, num_classes) for n in (4, 6) if num_classes)
+
+    def get_classifier(self):
+        return tuple(self.heads)
 
     def forward_features(self, x):
         first = self.stem(x).relu()
@@ -119,13 +123,13 @@ def like_timm(monkeypatch):
     library = types.ModuleType("timm")
     transform = images.default_transform
 
-    def create_model(name, pretrained):
+    def create_model(name, pretrained=False, num_classes=5):
         torch.manual_seed(0)
         if name == "own":
             return nn.Sequential(
                 nn.Conv2d(3, 4, 4, 4), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)
             )
-        return TwoHeads(0 if name == "none" else 5)
+        return TwoHeads(0 if name == "none" else num_classes)
 
     library.create_model = create_model
     library.data = types.SimpleNamespace(
@@ -156,6 +160,41 @@ def test_features_are_what_timm_takes_for_them(like_timm, folder):
     # What users have registered need not have timm's methods.
     own = lead_fast.extract("timm:own", folder, logits=True)
     assert own.features[""].shape == (8, 4) and own.logits.shape == (8, 3)
+
+
+def test_hidden_layers_stop_before_all_classifiers(like_timm, folder):
+    joined = lead_fast.extract("timm:two", folder, join=True)
+    assert joined.layers == ["stem"]  # of stem and body
+
+
+@pytest.mark.parametrize("classes", [5, 3, 0])
+def test_weights_of_another_number_of_classes(like_timm, folder, tmp_path, classes):
+    """Of a model that has been fine-tuned, or learned without labels."""
+    torch.manual_seed(4)
+    donor = TwoHeads(classes).eval()
+    torch.save({"model": donor.state_dict(), "epoch": 3}, tmp_path / "w.pt")
+    found = lead_fast.extract(f"timm:two,weights={tmp_path}/w.pt", folder, logits=classes > 0)
+    x = stacked(sources.open_model("timm:two"), folder)
+    with torch.inference_mode():
+        before = donor.forward_head(donor.forward_features(x), True).numpy()
+    assert np.allclose(found.features[""], before, rtol=0, atol=1e-3)
+    assert classes == 0 or found.logits.shape == (8, classes)
+
+
+def test_a_module_of_timm_is_treated_as_by_its_name(folder, tmp_path):
+    spec, module = timm_spec("test_vit.r160_in1k", tmp_path)
+    by_name = lead_fast.extract(spec, folder, logits=True)
+    given = lead_fast.extract(module, folder, logits=True)  # 160 pixels, a mean of 0.5
+    assert np.array_equal(given.features[""], by_name.features[""])
+    assert np.array_equal(given.logits, by_name.logits)
+
+
+def test_fine_tuned_weights_of_timm(folder, tmp_path):
+    _, module = timm_spec("resnet10t.c3_in1k", tmp_path, num_classes=7)
+    found = lead_fast.extract(
+        f"timm:resnet10t.c3_in1k,weights={tmp_path}/w.safetensors", folder, logits=True
+    )
+    assert found.logits.shape == (8, 7) and found.features[""].shape == (8, module.num_features)
 
 
 # -------------------------------------------------------------------------------------- torchvision
@@ -196,6 +235,7 @@ class Squeeze(nn.Module):
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU())
         self.classifier = nn.Conv2d(6, 5, 1)
+        self.classifier.bias.data.zero_()  # so that the ReLU matters
 
     def forward(self, x):
         return self.classifier(self.body(x)).relu().mean((2, 3))
@@ -213,7 +253,7 @@ def test_a_convolution_that_classifies():
     assert np.allclose(found.features[""], before, rtol=0, atol=1e-6)
     assert np.allclose(found.logits, logits, rtol=0, atol=1e-6)
     net.forward = lambda x: torch.cat([Squeeze.forward(net, x)] * 2, 1)
-    with pytest.raises(InputError, match="10 numbers an image, but the 1 x 1 convolution"):
+    with pytest.raises(InputError, match=r"10 numbers an image, .* 1 x 1 convolution"):
         lead_fast.extract(net, data, logits=True)
 
 
@@ -317,6 +357,36 @@ def test_a_backbone_of_transformers(saved, folder):
         maps = model(stacked(sources.open_model(spec), folder)).feature_maps
     expected = maps[-1].mean((2, 3)).numpy()
     assert np.allclose(found, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+def drop(path, word):
+    """Take the weights whose names have a word out of a checkpoint."""
+    file = path.removeprefix("hf:") + "/model.safetensors"
+    kept = {name: one for name, one in safetensors.load_file(file).items() if word not in name}
+    safetensors.save_file(kept, file, {"format": "pt"})
+
+
+def test_a_checkpoint_without_poolers(saved, folder):
+    text = {**SMALL, "num_hidden_layers": 1, "vocab_size": 99}
+    config = {"vision_config": {"model_type": "vit", **SMALL},
+              "text_config": {"model_type": "bert", **text, "max_position_embeddings": 64},
+              "projection_dim": 12}  # fmt: skip
+    spec, _ = saved("vision-text-dual-encoder", **config)
+    expected = lead_fast.extract(spec, folder).features[""]
+    assert expected.shape == (8, 12)
+    drop(spec, "text_model.pooler")  # which images do not need
+    assert np.array_equal(lead_fast.extract(spec, folder).features[""], expected)
+    drop(spec, "pooler")
+    with pytest.raises(InputError, match=r"has no weights for vision_model\.pooler"):
+        lead_fast.extract(spec, folder)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_checkpoints_of_half_precision_are_run_in_float32(saved, folder, dtype):
+    spec, model = saved("convnext", hidden_sizes=[4, 6, 8, 10], depths=[1, 1, 1, 1])
+    model.to(getattr(torch, dtype)).save_pretrained(spec.removeprefix("hf:"))
+    assert sources.open_model(spec).module.model.dtype == torch.float32
+    assert lead_fast.extract(spec, folder).features[""].shape == (8, 10)
 
 
 def test_no_classifier_in_transformers(saved, folder):

@@ -104,7 +104,20 @@ def label_numbers(labels):
 
 
 def weights_fingerprint(module):
-    """SHA-256 of a module's parameters and buffers and their names."""
+    """SHA-256 of a module's parameters and buffers and their names.
+
+    Raises
+    ------
+    InputError
+        Weights that have no values yet.
+    """
+    try:
+        return _weights_fingerprint(module)
+    except (ValueError, NotImplementedError) as error:  # of lazy layers, and of the meta device
+        raise InputError(f"model: its weights cannot be read ({one_line(error)})") from error
+
+
+def _weights_fingerprint(module):
     found = hashlib.sha256()
     for name, value in sorted(module.state_dict().items()):
         if not hasattr(value, "detach"):  # extra state, in whatever form

@@ -35,20 +35,29 @@ def hf_model(name, logits=False):
             what = "classifier of images" if logits else "model of images"
             raise InputError(f"Transformers has no {what} of this kind") from error
         processor = auto.AutoImageProcessor.from_pretrained(name)
+    module.float()  # whatever the checkpoint's type; autocast lowers what it may
     missing = sorted(info["missing_keys"])
-    fresh = [key for key in missing if "pooler" not in key]
+    pair = hasattr(module, "get_image_features")  # of images and texts, as CLIP
+    fresh = [key for key in missing if not _spare(key, pair, logits)]
     if fresh:
         raise InputError(f"has no weights for {', '.join(fresh[:5])}")
     state = module.state_dict()
     for key in missing:  # not used, but part of the fingerprint
         state[key].zero_()
-
     if module.config.model_type == "vit_mae":
         module.config.mask_ratio = 0.0  # by default three quarters of an image are not looked at
     settings = _settings(module.config)
     if not logits:
-        module = _hidden_state(module, pooler=not missing)
+        module = _images_of_pair(module) if pair else _hidden_state(module, pooler=not missing)
     return module, processor, settings
+
+
+def _spare(key, pair, logits):
+    """Whether a weight that a checkpoint lacks is not needed: of a pooler whose output is not.
+
+    Transformers fills it with random numbers.
+    """
+    return "pooler" in key and not logits and (not pair or "text" in key)
 
 
 def _settings(config):
@@ -76,10 +85,27 @@ def _quiet(logging):
             logging.enable_progress_bar()
 
 
+def _images_of_pair(model):
+    """A model of images and texts, whose output is the features of images."""
+    torch = need("torch", "extracting features")
+
+    class ImageFeatures(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = model
+
+        def forward(self, images):
+            output = self.model.get_image_features(pixel_values=images)
+            # Up to Transformers 4 a tensor.
+            return output if isinstance(output, torch.Tensor) else output.pooler_output
+
+    return ImageFeatures()
+
+
 def _hidden_state(model, pooler):
     """A model of Transformers whose output is its features.
 
-    Without its pooler where the checkpoint has none: Transformers fills that with random numbers.
+    Without its pooler where the checkpoint has no weights for it.
     """
     torch = need("torch", "extracting features")
     names = ("pooler_output", "last_hidden_state") if pooler else ("last_hidden_state",)
@@ -90,17 +116,15 @@ def _hidden_state(model, pooler):
             self.model = model
 
         def forward(self, images):
-            if hasattr(self.model, "get_image_features"):  # of images and texts, as CLIP
-                output = self.model.get_image_features(pixel_values=images)
-                if isinstance(output, torch.Tensor):  # up to Transformers 4
-                    return output
-            else:
-                output = self.model(pixel_values=images, **_unshuffled(self.model, images))
+            output = self.model(pixel_values=images, **_unshuffled(self.model, images))
             for name in names:
                 found = getattr(output, name, None)
                 if found is not None:
                     return found
-            return output.feature_maps[-1]  # of what Transformers calls a backbone
+            maps = getattr(output, "feature_maps", None)  # of what Transformers calls a backbone
+            if not maps:
+                raise InputError(f"{type(self.model).__name__} gives no features")
+            return maps[-1]
 
     return HiddenState()
 

@@ -9,6 +9,7 @@ from ..errors import InputError
 from .hooks import watched
 from .outputs import tensor_of
 
+_NEARLY_ALL = 0.89  # of the parameters, in what only holds the blocks; 0.8995 in a SigLIP
 MOST = 4  # layers that are kept, evenly among those that there are
 _LITTLE = ("Pool", "Dropout", "DropPath", "Flatten", "Identity")  # change no feature of interest
 
@@ -21,9 +22,9 @@ def hidden_layers(module, images, classifier=False):
     module : torch.nn.Module
         In evaluation mode.
     images : tensor (B, ...)
-        What it is run on, once or a few times.
+        What it is run on, a few times.
     classifier : bool
-        Whether it ends with a classifier (:func:`classifier_of`), which is no block.
+        Whether it ends with a classifier, which is no block.
 
     Raises
     ------
@@ -38,16 +39,14 @@ def hidden_layers(module, images, classifier=False):
     are used otherwise, which are made for what the network was trained on; those before it are
     hidden. Where that leaves fewer than two blocks, the largest of them is opened.
     """
-    head = classifier_of(module, images) if classifier else None
-    total = _size(module) - _idle(module, images)
-    if head is not None:
-        total -= _size(module.get_submodule(head))
+    heads = _heads(module, images) if classifier else []
+    total = _running(module, images) - sum(_size(module.get_submodule(name)) for name in heads)
     opened = set()
     while True:
         children = list(_children(module, "", total, opened, set()))
         blocks = _groups(_run_order(module, images, children))
-        if head is not None and blocks and f"{head}.".startswith(f"{blocks[-1]}."):
-            blocks.pop()
+        classify = [place for place, block in enumerate(blocks) if _meet(block, heads)]
+        del blocks[min(classify, default=len(blocks)) :]  # and what runs after it
         closed = [(_size(child), name) for name, child in children if any(child.children())]
         if len(blocks) >= 2 or not closed:
             break
@@ -55,7 +54,7 @@ def hidden_layers(module, images, classifier=False):
     if len(blocks) < 2:
         raise InputError(f"join: fewer than two blocks in {type(module).__name__}; name layers")
     places = np.linspace(0, len(blocks) - 2, min(MOST, len(blocks) - 1)).round().astype(int)
-    return [blocks[place] for place in places]
+    return [blocks[place][-1] for place in places]
 
 
 def _children(module, prefix, total, opened, seen):
@@ -67,7 +66,7 @@ def _children(module, prefix, total, opened, seen):
         if id(child) in seen:
             continue
         seen.add(id(child))
-        nearly_all = any(child.children()) and _size(child) > 0.9 * total
+        nearly_all = any(child.children()) and _size(child) > _NEARLY_ALL * total
         if type(child) in containers or nearly_all or full in opened:
             yield from _children(child, f"{full}.", total, opened, seen)
         else:
@@ -78,52 +77,100 @@ def _size(module):
     return sum(one.numel() for one in module.parameters())
 
 
-def _idle(module, images):
-    """Parameters of the parts that do not run, as the half of CLIP that is for texts.
+def _meet(names, others):
+    """Whether one of some modules is one of others, or a part of it, or has it among its parts."""
+    return any(
+        f"{name}.".startswith(f"{other}.") or f"{other}.".startswith(f"{name}.")
+        for name in names
+        for other in others
+    )
 
-    Of parts with layers in them: a layer's weights may be used without a call of it, as those of
+
+def _running(module, images):
+    """Parameters without those of parts that do not run, as the half of CLIP that is for texts.
+
+    Parts have layers in them: a layer's weights may be used without a call of it, as those of
     ``torch.nn.MultiheadAttention``.
     """
-    named, ran = list(module.named_modules()), set()
+    known = {name: one for name, one in module.named_modules() if name}
+    ran = set()
 
     def reached(name, _):
         while name and name not in ran:  # and so did what holds it, if only as a list of layers
             ran.add(name)
             name = name.rpartition(".")[0]
 
-    _run(module, images, named, reached)
-    idle = [(name, one) for name, one in named if name and name not in ran and any(one.children())]
-    return sum(
-        _size(one)
-        for name, one in idle
-        if not any(name.startswith(f"{other}.") for other, _ in idle)
-    )
+    _run(module, images, known.items(), reached)
+    used, idle = set(), set()
+    for name, one in known.items():
+        if name in ran:
+            used.update(one.parameters(recurse=False))
+        elif any(one.children()):
+            idle.update(one.parameters())
+    return _size(module) - sum(one.numel() for one in idle - used)
 
 
 def _run(module, images, layers, reached):
-    """Run a model, calling ``reached(name, output)`` for each of some layers."""
+    """Run a model, calling ``reached(name, output)`` for each of some layers; its output."""
     torch = need("torch", "extracting features")
-    with watched(layers, reached), torch.inference_mode():
-        module(images)
+    seen = [pair for pair in layers if not isinstance(pair[1], torch.jit.ScriptModule)]
+    with watched(seen, reached), torch.inference_mode():  # scripted ones take no hooks
+        return module(images)
 
 
 def may_classify(module):
-    """Layers, by name, that can be a classifier: linear ones, else convolutions of 1 x 1."""
+    """Linear layers and 1 x 1 convolutions, with their names."""
     torch = need("torch", "extracting features")
-    named = list(module.named_modules())
-    linear = [(name, one) for name, one in named if isinstance(one, torch.nn.Linear)]
-    return linear or [
+    return [
         (name, one)
-        for name, one in named
-        if isinstance(one, torch.nn.Conv2d) and one.kernel_size == (1, 1)
+        for name, one in module.named_modules()
+        if isinstance(one, torch.nn.Linear)
+        or (isinstance(one, torch.nn.Conv2d) and one.kernel_size == (1, 1))
     ]
 
 
 def classifier_of(module, images):
-    """Name of the layer that is reached last of those that may classify, or None."""
-    order = []
-    _run(module, images, may_classify(module), lambda name, _: order.append(name))
-    return order[-1] if order else None
+    """Name of the last linear layer, or 1 x 1 convolution, that gives the output; or None.
+
+    A convolution's map is averaged over its places; a ReLU or soft-max may follow. Of two whose
+    outputs are averaged, as those of distilled models, the last.
+    """
+    torch = need("torch", "extracting features")
+    given = {}
+
+    def reached(name, value):
+        given.pop(name, None)  # so that the last one is the last
+        if value.ndim == 4:
+            given[name] = [one.mean((-2, -1)) for one in (value, value.relu())]
+        elif value.ndim == 2:  # of sequences no layer gives the logits
+            given[name] = [value.clone(), value.relu(), value.softmax(1), value.log_softmax(1)]
+
+    output = tensor_of(_run(module, images, may_classify(module), reached))
+    if not isinstance(output, torch.Tensor) or output.ndim < 2:
+        return None
+    output = output.flatten(2).mean(2) if output.ndim > 2 else output
+    near = 1e-3 * float(output.abs().max())
+
+    def same(value):
+        return value.shape == output.shape and bool(((value - output).abs() <= near).all())
+
+    for name, values in reversed(given.items()):
+        if any(same(value) for value in values):
+            return name
+    fitting = [name for name, values in given.items() if values[0].shape == output.shape][-2:]
+    if len(fitting) == 2 and same(sum(given[name][0] for name in fitting) / 2):
+        return fitting[-1]
+    return None
+
+
+def _heads(module, images):
+    """Names of the layers that classify, for :func:`hidden_layers`."""
+    if hasattr(module, "get_classifier"):  # timm's, and there may be two
+        found = module.get_classifier()
+        found = set(found if isinstance(found, tuple | list) else [found])
+        return [name for name, one in module.named_modules() if one in found]
+    name = classifier_of(module, images)
+    return [] if name is None else [name]
 
 
 def _run_order(module, images, layers):
@@ -143,7 +190,7 @@ def _run_order(module, images, layers):
 
 
 def _groups(layers):
-    """Of each block, the name of the layer that gives its output."""
+    """Names of each block's layers, of which the last gives its output."""
     blocks = []
     for name, layer in layers:
         weights, kind = list(layer.parameters()), type(layer).__name__
@@ -151,7 +198,7 @@ def _groups(layers):
         if "Pooler" in kind or (not weights and any(word in kind for word in _LITTLE)):
             continue
         if any(one.ndim > 1 for one in weights) or any(layer.children()):
-            blocks.append(name)
+            blocks.append([name])
         elif blocks:  # a norm or an activation
-            blocks[-1] = name
+            blocks[-1].append(name)
     return blocks

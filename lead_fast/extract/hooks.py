@@ -20,7 +20,10 @@ def watched(layers, take, inputs=False):
         for name, layer in layers:
             if inputs:
                 handle = layer.register_forward_pre_hook(
-                    lambda _, given, name=name: take(name, given[0])
+                    lambda _, given, named, name=name: take(
+                        name, given[0] if given else next(iter(named.values()))
+                    ),
+                    with_kwargs=True,
                 )
             else:
                 handle = layer.register_forward_hook(

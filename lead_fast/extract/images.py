@@ -16,7 +16,10 @@ from .._text import name_list, one_line
 from ..errors import InputError
 from ..zoo.read import natural_key
 
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".jp2", ".png", ".bmp", ".gif", ".tif", ".tiff", ".tga",
+    ".ppm", ".pgm", ".pbm", ".pnm", ".webp", ".avif",
+)  # fmt: skip
 _SAVED = ("info", "dict")  # what save_to_disk writes of a data set, and of several
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet
 
@@ -44,6 +47,25 @@ def default_transform(image, size=224):
     pixels = np.asarray(image.crop((left, top, left + size, top + size)), np.float32) / 255
     pixels = (pixels - np.float32(_MEAN)) / np.float32(_STD)
     return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
+
+
+def rgb(image):
+    """An image of PIL, of whatever kind, in colours of 8 bits.
+
+    Pillow's own conversion cuts off what is above 255.
+
+    Raises
+    ------
+    ValueError
+        Numbers whose range nobody knows.
+    """
+    numbers = np.asarray(image) if image.mode.startswith(("I", "F")) else None
+    if numbers is None:
+        return image.convert("RGB")
+    if image.mode == "F" or numbers.min(initial=0) < 0 or numbers.max(initial=0) > 65535:
+        raise ValueError(f"pixels of mode {image.mode}: save images of 8 or 16 bits")
+    image = need("PIL.Image", "reading images")
+    return image.fromarray((numbers >> 8).astype(np.uint8)).convert("RGB")
 
 
 class Folder:
@@ -112,7 +134,7 @@ class ImageFolder(Folder):
             raise InputError(f"{folder}: no such directory of images")
         self.transform = transform
         self.paths, self.labels, self.classes = [], [], []
-        found = hashlib.sha256()
+        found = hashlib.sha256(b"upright\n")  # features of images as they lay are not kept
         try:
             entries = sorted(folder.iterdir(), key=lambda path: natural_key(path.name))
         except OSError as error:
@@ -120,11 +142,13 @@ class ImageFolder(Folder):
         for directory in entries:
             if not directory.is_dir() or directory.name.startswith("."):
                 continue
-            images = sorted(
-                path
-                for path in directory.rglob("*")
-                if path.suffix.lower() in _SUFFIXES and not path.is_dir()
-            )
+            files = sorted(path for path in directory.rglob("*") if _visible(path, directory))
+            images = [path for path in files if path.suffix.lower() in _SUFFIXES]
+            if files and not images:
+                raise InputError(
+                    f"{directory}: no image among {name_list([path.name for path in files])}; "
+                    f"images end in {', '.join(_SUFFIXES)}"
+                )
             for path in images:
                 name = path.relative_to(folder).as_posix()
                 found.update(f"{name} {_state(path)}\n".encode("utf-8", "surrogateescape"))
@@ -146,8 +170,14 @@ class ImageFolder(Folder):
     def __getitem__(self, index):
         path = self.paths[index]
         with _readable(path), need("PIL.Image", "reading images").open(path) as image:
-            image = image.convert("RGB")
+            image = rgb(need("PIL.ImageOps", "reading images").exif_transpose(image))
         return self._prepare(image, path), self.labels[index]
+
+
+def _visible(path, folder):
+    """Whether a path within a folder is no directory, and hidden in no way."""
+    parts = path.relative_to(folder).parts
+    return not any(part.startswith(".") for part in parts) and not path.is_dir()
 
 
 def _state(path):
@@ -205,7 +235,7 @@ class SavedDataset(Folder):
         where = f"{self._folder}, image {index}"
         with _readable(where):
             row = self._rows[int(index)]
-            image = row[self._image].convert("RGB")
+            image = rgb(row[self._image])
         return self._prepare(image, where), row[self._label]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from .._optional import need
 from ..errors import InputError
 
@@ -10,7 +12,7 @@ def tensor_of(value):
     """The tensor in what a layer gives, or `value` itself where there is none.
 
     Of what Transformers' models return, ``pooler_output`` counts, else ``last_hidden_state``, else
-    ``logits``; of tuples and lists the first.
+    ``logits``; of tuples and lists the first, of maps that become smaller and smaller the last.
     """
     for name in ("pooler_output", "last_hidden_state", "logits"):
         found = getattr(value, name, None)
@@ -20,15 +22,23 @@ def tensor_of(value):
             value = found
             break
     while isinstance(value, tuple | list) and value:
-        value = value[0]
+        value = value[-1 if _pyramid(value) else 0]
     return value
+
+
+def _pyramid(values):
+    """Whether these are maps (B, C, H, W) that become smaller and smaller."""
+    if not all(getattr(one, "ndim", 0) == 4 for one in values):
+        return False
+    areas = [one.shape[2] * one.shape[3] for one in values]
+    return areas[0] > areas[-1] and areas == sorted(areas, reverse=True)
 
 
 def pooled(value, where, images):
     """One vector per image, (B, D), from what a layer gives.
 
     A map (B, C, H, W) is averaged over its places, a sequence (B, T, C) over its tokens. Some
-    transformers give maps (B, H, W, C): of square images H = W tells.
+    transformers give maps (B, H, W, C): H and W are to each other as the images' are.
 
     Parameters
     ----------
@@ -64,5 +74,12 @@ def pooled(value, where, images):
 
 
 def _channels_last(value, images):
-    square = images.ndim == 4 and images.shape[2] == images.shape[3]
-    return square and value.ndim == 4 and value.shape[1] == value.shape[2] != value.shape[3]
+    """Whether its second and third axes, more than its last, are to each other as the images'."""
+    if images.ndim != 4 or value.ndim != 4 or 0 in value.shape:
+        return False
+    height, width = images.shape[2:]
+
+    def off(a, b):
+        return abs(math.log(a * width / (b * height)))
+
+    return off(*value.shape[1:3]) < off(*value.shape[2:])

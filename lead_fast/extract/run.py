@@ -138,8 +138,8 @@ def extract(
     ``get_image_features`` gives; a masked autoencoder sees whole images.
 
     What goes into the classifier is, of timm's models, what ``forward_head(..., pre_logits=True)``
-    gives (the output of those without a classifier); else the input of the linear layer that runs
-    last, or of the 1 x 1 convolution in a network without linear layers.
+    gives (the output of those without a classifier); else the input of the linear layer, or 1 x 1
+    convolution, whose output is the model's, perhaps after a ReLU or soft-max.
 
     Two of the images are looked at twice more, and a model that gives other features each time is
     warned of.
@@ -180,7 +180,7 @@ def extract_model(
     source = open_model(model, logits, name)
     layers = [layers] if isinstance(layers, str) else layers
     classified = logits or (source.classifier and not layers)
-    taps = Taps(source.module, layers, classified, join, source.forward)
+    taps = Taps(source.module, layers, classified, join, source.forward, source.kind)
     data, preprocessing = _prepared(setting.data, transform, source)
     pin_memory = setting.device.type == "cuda"
     loader = loader_of(data, setting.batch_size, setting.workers, pin_memory)

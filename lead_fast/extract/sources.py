@@ -6,14 +6,15 @@ with ``weights_only=True``. Nothing that is unpickled may run code.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import sys
 from dataclasses import dataclass
 
 from .._optional import need
 from .._text import one_line
-from ..errors import InputError, InputTypeError
+from ..errors import InputError, InputTypeError, LeadFastError
 from .hf import hf_model
 from .names import Spec
+from .weights import fill, load_weights, read_weights
 
 
 @dataclass
@@ -36,6 +37,8 @@ class Source:
         Whether the output is logits, and features are what goes into the layer that gives them.
     forward : callable or None
         Gives these features and logits of a batch of images, where the library says how.
+    kind : str
+        What features of no layer are called in files, so that others are not kept for them.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Source:
     classifier: bool = False
     settings: str = ""
     forward: object = None
+    kind: str = ""
 
 
 def open_model(model, logits=False, name=None):
@@ -60,15 +64,24 @@ def open_model(model, logits=False, name=None):
     """
     torch = need("torch", "extracting features")
     if isinstance(model, torch.nn.Module):
-        return Source(name or type(model).__name__, model.eval())
-    if not isinstance(model, str):
+        source = _module(model, name or type(model).__name__)
+    elif isinstance(model, str):
+        source = _by_name(model, logits, name)
+    else:
         raise InputTypeError(f"model: expected a module or a name, not {type(model).__name__}")
+    if logits and source.kind and not source.classifier:
+        what = model if isinstance(model, str) else source.name
+        raise InputError(f"{what}: has no classifier, so it has no logits")
+    return source
+
+
+def _by_name(model, logits, name):
     spec = Spec.parse(model)
     make = {"timm": _timm, "torchvision": _torchvision, "hf": _hf}[spec.kind]
     try:
         source = make(spec.model, spec.weights or None, logits)
-    except InputError as error:
-        raise type(error)(f"{model}: {error}") from error
+    except LeadFastError as error:
+        raise type(error)(f"{model}: {error}") from error.__cause__ or error
     except Exception as error:  # each library has exceptions of its own, down to the network's
         raise InputError(f"{model}: cannot be loaded ({one_line(error)})") from error
     source.name = name or spec.resolved().called()
@@ -76,54 +89,53 @@ def open_model(model, logits=False, name=None):
     return source
 
 
-def load_weights(module, path):
-    """Fill a module with the weights of a file.
-
-    Raises
-    ------
-    InputError
-        A file that cannot be read, holds more than tensors, or does not fit.
-    """
-    torch = need("torch", "extracting features")
+def _module(model, name):
+    """A module of the caller's."""
+    model = getattr(model, "_orig_mod", model)  # compiled, which calls no hooks
     try:
-        if str(path).endswith(".safetensors"):
-            state = need("safetensors.torch", "reading weights").load_file(path)
-        else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle's, zip's and the system's
-        raise InputError(f"{path}: cannot be read as weights ({one_line(error)[:300]})") from error
-    for wrapper in ("state_dict", "model", "model_state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
-            state = state[wrapper]
-            break
-    if isinstance(state, dict) and not hasattr(state, "_metadata"):
-        # Safetensors keep no versions of modules, and torchvision's MNASNet loads nothing without
-        # its own. Not of the layers in it: older files of batch norms, above all, are to fit.
-        state = OrderedDict(state)
-        state._metadata = {"": {"version": module._version}}
-    try:
-        module.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError, ValueError) as error:
-        raise InputError(f"{path}: does not fit the model ({one_line(error)[:300]})") from error
+        model.eval()
+    except Exception as error:  # of torch.export's, for one
+        raise InputError(f"{name}: cannot be set to evaluation ({one_line(error)})") from error
+    timm = sys.modules.get("timm")
+    if timm is None or not type(model).__module__.startswith("timm."):
+        return Source(name, model)
+    return _of_timm(timm, name, model)
 
 
-def _timm(name, weights, logits):
+def _timm(name, weights, _):
     timm = need("timm", "a model of timm")
-    module = timm.create_model(name, pretrained=weights is None)
-    if weights:
-        load_weights(module, weights)
+    if not weights:
+        return _of_timm(timm, name, timm.create_model(name, pretrained=True))
+    module = timm.create_model(name)
+    state = read_weights(weights, module)
+    classes = _classes_of_timm(module, state)
+    if classes != getattr(module, "num_classes", classes):
+        module = timm.create_model(name, num_classes=classes)
+    fill(module, state, weights)
+    return _of_timm(timm, name, module)
+
+
+def _classes_of_timm(module, state):
+    """Classes of fine-tuned weights; 0 where they have no classifier."""
+    layers = getattr(module, "pretrained_cfg", {}).get("classifier")
+    layer = layers[0] if isinstance(layers, tuple | list) and layers else layers
+    own = module.state_dict().get(f"{layer}.weight")
+    if own is None:  # another kind of classifier
+        return getattr(module, "num_classes", 0)
+    given = state.get(f"{layer}.weight")
+    return 0 if given is None else len(given)
+
+
+def _of_timm(timm, name, module):
     config = timm.data.resolve_data_config({}, model=module)
     transform = timm.data.create_transform(**config)
-    preprocessing = repr(sorted(config.items()))
-    if not hasattr(module, "forward_head"):  # one that a user has registered
-        return Source(name, module, transform, preprocessing, True)
-    # The settings tell from files that hold what hooks had found.
-    if module.num_classes > 0:
-        forward = _timm_forward(module)
-        return Source(name, module, transform, preprocessing, True, "forward_head", forward)
-    if logits:
-        raise InputError("has no classifier, so it has no logits")
-    return Source(name, module, transform, preprocessing, False, "forward_head")
+    source = Source(name, module, transform, repr(sorted(config.items())), True)
+    if hasattr(module, "forward_head"):  # not in every model that users register
+        source.kind = "forward_head"
+        # Many that learned without labels have no classifier, and give their features.
+        source.classifier = getattr(module, "num_classes", 1) > 0
+        source.forward = _timm_forward(module) if source.classifier else None
+    return source
 
 
 def _timm_forward(module):
@@ -139,7 +151,7 @@ def _timm_forward(module):
     return forward
 
 
-def _torchvision(name, weights, logits):
+def _torchvision(name, weights, _):
     models = need("torchvision.models", "a model of torchvision")
     default = models.get_model_weights(name).DEFAULT
     module = models.get_model(name, weights=None if weights else default)

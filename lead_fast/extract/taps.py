@@ -7,7 +7,7 @@ from .._text import name_list
 from ..errors import InputError
 from .hidden import MOST, classifier_of, hidden_layers, may_classify
 from .hooks import watched
-from .outputs import pooled
+from .outputs import pooled, tensor_of
 
 
 class Taps:
@@ -18,8 +18,7 @@ class Taps:
     module : torch.nn.Module
     layers : list of str, optional
         Names as in ``module.named_modules()``. By default the output is the features; with
-        `logits`, what goes into the classifier: the linear layer that runs last, or in a network
-        without one the 1 x 1 convolution that does.
+        `logits`, what goes into the classifier, see :func:`classifier_of`.
     logits : bool
         Whether the output of the model is kept as the logits of its classifier.
     join : bool
@@ -28,6 +27,8 @@ class Taps:
     forward : callable, optional
         Gives features and logits of a batch of images, for models that say themselves what goes
         into their classifier.
+    kind : str
+        What to call features of no layer.
 
     Attributes
     ----------
@@ -38,7 +39,7 @@ class Taps:
         By the features' keys, what they are taken from, for the metadata of their files.
     """
 
-    def __init__(self, module, layers=None, logits=False, join=False, forward=None):
+    def __init__(self, module, layers=None, logits=False, join=False, forward=None, kind=""):
         torch = need("torch", "extracting features")
         self.module, self.logits, self.join = module, logits, join
         if isinstance(module, torch.jit.ScriptModule) and (layers or logits or join):
@@ -60,13 +61,15 @@ class Taps:
             self._forward = forward
             if logits and not forward:
                 if not may_classify(module):
-                    raise InputError("logits: the model has no linear layer; name layers")
+                    raise InputError(
+                        "logits: the model has no linear layer or 1 x 1 convolution; name layers"
+                    )
                 self._inputs = True  # of what is looked for with the first batch
         if join:
-            kind = ",".join(layers) if layers else f"hidden, {MOST} at most"
-            self.kinds = {"": f"join {kind}"}
+            joined = ",".join(layers) if layers else f"hidden blocks, {MOST} at most"
+            self.kinds = {"": f"join {joined}"}
         else:
-            self.kinds = {name: name for name in self.layers}
+            self.kinds = {name: name or kind for name in self.layers}
 
     def _watch(self, layers):
         modules = dict(self.module.named_modules())
@@ -80,7 +83,7 @@ class Taps:
         if self._inputs and not self._watched:
             name = classifier_of(self.module, images[:2])
             if name is None:
-                raise InputError("logits: a forward pass reaches no linear layer; name layers")
+                raise InputError(_no_classifier(self.module(images[:2])))
             self._watched = [("", self.module.get_submodule(name))]
         found = {}
 
@@ -100,9 +103,9 @@ class Taps:
             raise InputError(f"layers: not reached by a forward pass: {name_list(missing)}")
         logits = None
         if self.logits:
+            if isinstance(output, tuple | list) and len(output) > 1 and not self._inputs:
+                raise InputError(f"logits: the model gives {len(output)} outputs; which are they?")
             logits = pooled(getattr(output, "logits", output), "the model", images)
-            if self._inputs:
-                _check_classifier(self._watched[0][1], logits)
         features = {name: found[name] for name in self.layers}
         if self.join:  # in float32, as autocast gives different types
             torch = need("torch", "extracting features")
@@ -110,13 +113,10 @@ class Taps:
         return features, logits
 
 
-def _check_classifier(layer, logits):
-    """Refuse a layer that cannot be what gives the logits."""
-    linear = hasattr(layer, "out_features")
-    gives = layer.out_features if linear else layer.out_channels
-    if logits.shape[1] != gives:
-        kind = "linear layer" if linear else "1 x 1 convolution"
-        raise InputError(
-            f"logits: {logits.shape[1]} numbers an image, but the {kind} that runs last gives "
-            f"{gives}, so it is no classifier; name layers"
-        )
+def _no_classifier(output):
+    found = tensor_of(output)
+    gives = f"gives {found.shape[1]} numbers an image" if getattr(found, "ndim", 0) > 1 else "runs"
+    return (
+        f"logits: the model {gives}, and reaches no linear layer or 1 x 1 convolution that gives "
+        "the same, which would be its classifier; name layers"
+    )
