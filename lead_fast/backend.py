@@ -66,7 +66,8 @@ def _cores():
     """Cores that this process may run on, and as how many of them it may run."""
     import joblib
 
-    return len(os.sched_getaffinity(0)), joblib.cpu_count()
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return own, joblib.cpu_count()
 
 
 def extra():

@@ -11,6 +11,7 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
+from . import backend
 from . import svm as solver
 from .device import on_gpu, resolve, to_host
 from .errors import InputError
@@ -186,7 +187,8 @@ class MultiClassSVM(ClassifierMixin, BaseEstimator):
         if _is_bfloat16(X):
             X = as_features(X, "X").to_float()
         X = validate_data(self, X, dtype=_DTYPES, reset=False)
-        values = X @ self.coef_.T + self.intercept_
+        with backend.one_blas_thread():  # several give other bits with some kernels of OpenBLAS
+            values = X @ self.coef_.T + self.intercept_
         return values[:, 0] if values.shape[1] == 1 else values
 
     def predict(self, X):
