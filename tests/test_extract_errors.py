@@ -267,3 +267,18 @@ def test_features_that_are_drawn_are_told():
     lead_fast.extract(Drawing(0.5), pairs(), layers=["net.first"])  # warnings are errors here
     lead_fast.extract(Drawing(0.0), pairs())
     lead_fast.extract(Drawing(0.0), pairs(), precision="bfloat16")
+
+
+def test_labels_with_fractions_are_no_classes():
+    whole = [(IMAGE, float(i % 2)) for i in range(4)]
+    assert lead_fast.extract(Net(), whole).labels.tolist() == [0, 1, 0, 1]
+    for label in (2.5, float("nan")):
+        with pytest.raises(InputError, match="labels with fractions"):
+            lead_fast.extract(Net(), [*whole, (IMAGE, label)])
+
+
+def test_features_that_are_not_finite_are_told_as_that():
+    net = Net()
+    net.first.bias.data.fill_(float("nan"))
+    with pytest.raises(InputError, match="NaN or infinity, first in image 0"):
+        lead_fast.extract(net, pairs(), logits=True)

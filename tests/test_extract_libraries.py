@@ -393,3 +393,22 @@ def test_no_classifier_in_transformers(saved, folder):
     spec, _ = saved("vit_mae", **SMALL)
     with pytest.raises(InputError, match="Transformers has no classifier of images of this kind"):
         lead_fast.extract(spec, folder, logits=True)
+
+
+class Patches:
+    """What a processor of NaFlex gives."""
+
+    def __call__(self, image, return_tensors):
+        return {"pixel_values": torch.ones(1, 64, 192), "spatial_shapes": torch.ones(1, 2)}
+
+    def to_json_string(self):
+        return "{}"
+
+
+def test_patches_of_images_of_any_shape(saved, folder, monkeypatch):
+    spec, _ = saved("vit", **SMALL)
+    source = sources.open_model(spec)
+    assert source.transform(images.ImageFolder(folder, lambda x: x)[0][0]).shape == (3, 32, 32)
+    monkeypatch.setattr(sources, "hf_model", lambda *_: (source.module, Patches(), "settings"))
+    with pytest.raises(InputError, match="patches of images of any shape"):
+        lead_fast.extract(spec, folder)

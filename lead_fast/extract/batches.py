@@ -81,6 +81,8 @@ def _checked(images, labels):
     labels = np.asarray(labels)
     if labels.dtype.kind not in "biufU":
         raise InputError(f"data: labels of dtype {labels.dtype}; they must be integers or strings")
+    if labels.dtype.kind == "f" and not (labels == np.rint(labels)).all():
+        raise InputError("data: labels with fractions or NaN, which are no classes")
     if labels.shape[:1] != images.shape[:1]:
         raise InputError(f"data: labels of shape {labels.shape} for {len(images)} images")
     return images, labels

@@ -64,8 +64,9 @@ def rgb(image):
         return image.convert("RGB")
     if image.mode == "F" or numbers.min(initial=0) < 0 or numbers.max(initial=0) > 65535:
         raise ValueError(f"pixels of mode {image.mode}: save images of 8 or 16 bits")
-    image = need("PIL.Image", "reading images")
-    return image.fromarray((numbers >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode != "I" or numbers.max(initial=0) > 255:  # wide numbers may hold 8 bits
+        numbers = numbers >> 8
+    return need("PIL.Image", "reading images").fromarray(numbers.astype(np.uint8)).convert("RGB")
 
 
 class Folder:

@@ -117,7 +117,7 @@ def _timm(name, weights, _):
 
 def _classes_of_timm(module, state):
     """Classes of fine-tuned weights; 0 where they have no classifier."""
-    layers = getattr(module, "pretrained_cfg", {}).get("classifier")
+    layers = (getattr(module, "pretrained_cfg", None) or {}).get("classifier")
     layer = layers[0] if isinstance(layers, tuple | list) and layers else layers
     own = module.state_dict().get(f"{layer}.weight")
     if own is None:  # another kind of classifier
@@ -167,6 +167,11 @@ def _hf(name, weights, logits):
     module, processor, settings = hf_model(name, logits)
 
     def transform(image):
-        return processor(image, return_tensors="pt")["pixel_values"][0]
+        found = processor(image, return_tensors="pt")
+        if "spatial_shapes" in found:
+            raise InputError(
+                "the model takes patches of images of any shape, which is not supported"
+            )
+        return found["pixel_values"][0]
 
     return Source(name, module, transform, processor.to_json_string(), logits, settings)

@@ -38,6 +38,8 @@ def read_weights(path, module):
                 state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # pickle's, zip's and the system's
         raise InputError(f"{path}: cannot be read as weights ({_told(error)})") from error
+    if not isinstance(state, dict):
+        raise InputError(f"{path}: holds a {type(state).__name__}, no weights by name")
     return _bare(_part(state, torch), module.state_dict())
 
 
@@ -57,8 +59,6 @@ def _options_allowed(torch):
 
 def _part(state, torch):
     """The first part that has tensors, within parts, too."""
-    if not isinstance(state, dict):
-        return state
     for part in _PARTS:
         found = state.get(part)
         if isinstance(found, dict):
@@ -70,7 +70,7 @@ def _part(state, torch):
 
 def _bare(state, own):
     """Names without the prefixes that all of them have, until one is the module's own."""
-    if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
+    if not all(isinstance(name, str) for name in state):
         return state
     for prefix in _PREFIXES:
         if state and not any(name in own for name in state) and _all_start(state, prefix):
@@ -103,8 +103,6 @@ def load_weights(module, path):
 
 def fill(module, state, path):
     """Fill a module with weights that were read from a file."""
-    if not isinstance(state, dict):
-        raise InputError(f"{path}: holds a {type(state).__name__}, no weights by name")
     if not hasattr(state, "_metadata"):
         # Safetensors keep no versions of modules, and torchvision's MNASNet loads nothing without
         # its own. Not of the layers in it: older files of batch norms, above all, are to fit.
