@@ -35,7 +35,7 @@ class ConvergenceWarning(UserWarning):
 
 
 class ScoreWarning(UserWarning):
-    """A score that may not discriminate: ties, saturation, features that are drawn, N < D."""
+    """A score that may not discriminate: ties, saturation, N < D, features drawn at random."""
 
 
 class SaturationWarning(ScoreWarning):

@@ -171,7 +171,8 @@ class ImageFolder(Folder):
     def __getitem__(self, index):
         path = self.paths[index]
         with _readable(path), need("PIL.Image", "reading images").open(path) as image:
-            image = rgb(need("PIL.ImageOps", "reading images").exif_transpose(image))
+            need("PIL.ImageOps", "reading images").exif_transpose(image, in_place=True)
+            image = rgb(image)
         return self._prepare(image, path), self.labels[index]
 
 
